@@ -1,0 +1,117 @@
+"""The benchmark: it runs, tells machines and people the same, and its checks can fail."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from xml.etree import ElementTree
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+EXAMPLES = ROOT / "examples"
+SHORT = ("--rounds", "1", "--ops", "200", "--seconds", "0.02")
+
+
+def benchmark(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(EXAMPLES / "benchmark.py"), *SHORT, "--dir", directory, *arguments],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture
+def report(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(EXAMPLES)
+    from benchmarking import report
+
+    return report
+
+
+def test_every_operation_of_every_contestant_is_in_the_json_the_table_and_the_chart(
+    tmp_path: Path, report: ModuleType
+) -> None:
+    chart = tmp_path / "chart.svg"
+    result = tmp_path / "result.json"
+    asked = ("--keys", "500", "--size", "100", "--only", "kvmap,dict,shelve")
+
+    done = benchmark(tmp_path, *asked, "--json", str(result), "--plot", str(chart))
+
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""  # no progress where nobody is looking
+    (run,) = json.loads(result.read_text())["runs"]
+    assert (run["keys"], run["size"], run["rounds"]) == (500, 100, 1)
+    assert run["held"]["kvmap"] == 500
+    assert set(run["medians"]) == {"kvmap", "dict", "shelve"}
+    assert set(run["medians"]["kvmap"]) >= {*report.OPERATIONS, *report.WEIGHTS, *report.SYNCED}
+    assert all(figure > 0 for row, figure in run["medians"]["kvmap"].items() if row != "memory, MB")
+    assert set(run["ratios"]["kvmap"].values()) == {1.0}
+    assert set(run["medians"]["dict"]) >= set(report.EACH_KEY)
+    for row in (*report.OPERATIONS, *report.WEIGHTS):
+        assert row in done.stdout
+    written = "".join(ElementTree.fromstring(chart.read_text(encoding="utf-8")).itertext())
+    for word in (*report.EACH_KEY, "kvmap", "dict", "shelve", "prefers-color-scheme: dark"):
+        assert word in written
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["chart.svg", "result.json"]
+
+
+def test_json_to_stdout_is_nothing_but_json(tmp_path: Path) -> None:
+    done = benchmark(tmp_path, "--keys", "50", "--only", "dict", "--json", "-")
+
+    assert json.loads(done.stdout)["runs"][0]["medians"]["dict"]["get"] > 0
+    assert "microseconds" in done.stderr
+
+
+def test_at_size_every_part_is_measured_and_checked(tmp_path: Path, report: ModuleType) -> None:
+    result = tmp_path / "result.json"
+
+    done = benchmark(tmp_path, "--scale", "--keys", "2000", "--json", str(result))
+
+    assert done.returncode == 0, done.stderr
+    scale = json.loads(result.read_text())["scale"]
+    assert len(scale["parts"]) == 6
+    assert len(scale["checks"]) == len(report.floors_at_size(scale["parts"]))
+    for check in scale["checks"]:
+        assert check["what"] in done.stdout
+
+
+def test_an_unknown_contestant_is_refused(tmp_path: Path) -> None:
+    done = benchmark(tmp_path, "--only", "kvmap,oracle")
+
+    assert done.returncode == 2
+    assert "oracle is none of kvmap, dict, lmdb" in done.stderr
+
+
+def test_a_floor_that_is_missed_is_told(report: ModuleType) -> None:
+    others = {"lmdb": 1.0, "rocksdict": 2.0, "dict": 1.0, "shelve": 30.0, "diskcache": 90.0}
+    table: dict[str, dict[str, float]] = {
+        name: dict.fromkeys(report.OPERATIONS, time) for name, time in others.items()
+    }
+    table["kvmap"] = dict.fromkeys(report.OPERATIONS, 0.2)
+    passed = report.floors(table)
+
+    table["kvmap"] |= {"get": 0.95, "set, sync=True": 140.0, "one fdatasync": 100.0}
+    missed = [check for check in report.floors(table) if not check.passed]
+
+    assert all(check.passed for check in passed)
+    assert [check.what for check in missed] == ["get / engine", "sync=True set / fdatasync"]
+    assert "get / engine" in report.show_checks(missed)
+    assert "0 of 2 passed" in report.show_checks(missed)
+
+
+def test_a_check_compares_with_the_fastest_engine_and_the_slowest_of_those_that_pickle(
+    report: ModuleType,
+) -> None:
+    times = {"kvmap": 1.0, "lmdb": 2.0, "plyvel": 4.0, "shelve": 5.0, "sqlitedict": 50.0}
+    table = {name: dict.fromkeys(report.OPERATIONS, time) for name, time in times.items()}
+
+    measured = {check.what: check.measured for check in report.floors(table)}
+
+    assert measured["set / engine"] == 1 / 2
+    assert measured["set / slowest that pickles"] == 1 / 50
+    assert measured["set / fastest that pickles"] == 1 / 5

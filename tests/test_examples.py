@@ -1,0 +1,263 @@
+"""Each script in examples/ runs as its docstring says, and prints what it should."""
+
+import doctest
+import os
+import pty
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+EXAMPLES = ROOT / "examples"
+
+# A script with its arguments, and what it prints: `...` stands for anything. A script whose
+# output another file tests has its name in ELSEWHERE.
+OUTPUT = {
+    "quickstart.py store": """
+Write, as into any dict:
+  {'ada': {'name': 'Ada', 'visits': 1}, 'bob': {...}, 'token': 's3cr3t'}
+
+Reopen, and find all as it was left:
+  ada    {'name': 'Ada', 'visits': 1}
+  bob    {'name': 'Bob', 'tags': ['new', 'from Paris']}
+  token  s3cr3t
+
+Wait for the token to expire:
+  len(d) is 3, d.ttl('token') is ...
+  len(d) is 2, d.get('token') is None
+
+Look at the files in ...store:
+  kvmap.json
+    {...
+  shards/...
+    {"key":"...
+""",
+    "sessions.py": """
+logged in: ada, bob
+bob was idle for ... s, ada was not
+logged in: ada
+bob's token is good for: None
+the service was restarted
+ada's token is good for: ada
+ada logs out; sessions left: 0
+""",
+    "resume.py": """
+found   0 results, 100 to go
+  run 1 was killed
+found  30 results,  70 to go
+  run 2 was killed
+found  60 results,  40 to go
+  run 3 was killed
+found  90 results,  10 to go
+  run 4 came to its end
+100 results in 4 runs; the primes are 1000000007, 1000000009, 1000000021, ..., 1000000097
+""",
+    "stdlib_index.py --files 60 --store index": """
+60 files (0 skipped), ... identifiers
+... bytes in 64 files in ...index
+  find the files ... ms
+  read the source ... ms
+  store the index ... ms
+  close ... ms
+
+in a new process:
+namedtuple: ... lines in ... files
+  ...
+not_a_python_name: 0 lines in 0 files
+in most files: self (...), ...
+  open ... ms
+  look up namedtuple ... ms
+  look up fsync ... ms
+  look up heappush ... ms
+  look up not_a_python_name ... ms
+  read every entry ... ms
+
+to ask more: python ...stdlib_index.py --store ...index --ask NAME ...
+""",
+    "from_key_value_ds.py": """
+get_instance             0 entries in a new directory
+get_instance, twice      BlockingIOError: ...process ... on ..., since ...
+create                   ['ada']
+create, twice            ValueError: ...'ada'...
+get                      {'visits': 1}
+get, missing             KeyError: 'eve'
+create with ttl          {'for': 'ada'}
+get, after the ttl       None
+delete                   []
+delete, missing          None
+delete_all               []
+create, over a cap       ValueError: ...32 characters
+create, over a cap       ValueError: ...16384...
+create, store full       ValueError: ...100000...
+""",
+    "page_cache.py": """
+first run   3 pages, slow; the server was asked 2x
+second run  3 pages, fast; the server was asked 2x
+2 s later   0 pages kept
+fetch       <h1>/</h1>
+            the server was asked 3x
+""",
+    "crawler.py": """
+killed  25 pages, 25 to do
+killed  50 pages, 10 to do
+done    60 pages,  0 to do
+the server was asked 60x for 60 pages
+""",
+    "rate_limiter.py": """
+ada calls 100x from 8 threads: let in 5x
+bob calls once: let in 1x
+after a restart, ada calls once: let in 0x
+try again in ... s
+after 2 s, ada calls once: let in 1x
+""",
+    "settings.py": """
+font          {'family': 'serif', 'size': 14}
+language      fr
+recent files  ['a.txt']
+language      en  (default again)
+recent files  ['b.txt', 'a.txt']
+the defaults  {'font': {'family': 'serif', 'size': 11}, 'language': 'en', 'recent files': []}
+""",
+}
+ELSEWHERE = {"benchmark.py", "web_service.py"}
+
+
+def command(script_and_arguments: str) -> list[str]:
+    script, *arguments = script_and_arguments.split()
+    # Development mode tells of files left open; -W error makes a failure of any warning.
+    return [sys.executable, "-X", "dev", "-W", "error", str(EXAMPLES / script), *arguments]
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """For a script that shall import this tree's kvmap, and leave nothing outside `tmp_path`."""
+    return {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
+
+
+@pytest.mark.parametrize("script", OUTPUT)
+def test_output(script: str, tmp_path: Path, environment: dict[str, str]) -> None:
+    run = subprocess.run(
+        command(script),
+        cwd=tmp_path,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+    assert run.stderr == ""
+    assert run.returncode == 0
+    expected = OUTPUT[script].lstrip("\n")
+    if not doctest.OutputChecker().check_output(expected, run.stdout, doctest.ELLIPSIS):
+        assert run.stdout == expected  # is false, and shows both
+
+
+def test_every_example_is_tested() -> None:
+    tested = {script.split()[0] for script in OUTPUT} | ELSEWHERE
+
+    assert tested == {path.name for path in EXAMPLES.glob("*.py")}
+
+
+def test_stdlib_index_finds_what_is_there(tmp_path: Path, environment: dict[str, str]) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "one.py").write_text("def spam(eggs):\n    return eggs + eggs\n\nspam(1)\n")
+    (source / "two.py").write_text("import one\none.spam(2)\n")
+    (source / "broken.py").write_text("spam = (\n")
+    script = "stdlib_index.py --store index"
+
+    built = subprocess.check_output(
+        command(f"{script} --source source"), cwd=tmp_path, env=environment, text=True
+    )
+    asked = subprocess.check_output(
+        command(f"{script} --ask spam eggs"), cwd=tmp_path, env=environment, text=True
+    )
+
+    assert built.startswith("3 files (1 skipped), 3 identifiers\n")
+    assert asked.startswith(
+        "spam: 3 lines in 2 files\n  one.py: 1, 4\n  two.py: 2\n"
+        "eggs: 2 lines in 1 files\n  one.py: 1, 2\n"
+        "in most files: spam (2), eggs (1), one (1)\n"
+    )
+
+
+def test_stdlib_index_shows_progress_on_a_terminal(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    terminal, end = pty.openpty()
+    try:
+        subprocess.run(
+            command("stdlib_index.py --files 20"),
+            cwd=tmp_path,
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=end,
+            timeout=300,
+            check=True,
+        )
+        shown = os.read(terminal, 65536).decode()
+    finally:
+        os.close(end)
+        os.close(terminal)
+
+    assert "[###############               ] 10 of 20 files" in shown
+    assert "[##############################] 20 of 20 files" in shown
+
+
+def test_web_service(tmp_path: Path, environment: dict[str, str]) -> None:
+    def start() -> tuple[subprocess.Popen[str], str, str]:
+        service = subprocess.Popen(
+            command("web_service.py sessions 0"),
+            cwd=tmp_path,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert service.stdout is not None
+        count, address = service.stdout.readline().strip().split(" sessions, ")
+        return service, count, address
+
+    def ask(url: str, token: str = "", form: bytes | None = None) -> tuple[int, str, str]:
+        request = urllib.request.Request(url, form, {"Cookie": f"token={token}"})
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                cookie = answer.headers.get("Set-Cookie", "")
+                return answer.status, answer.read().decode().strip(), cookie
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode().strip(), ""
+
+    service, count, address = start()
+    with service:
+        assert count == "0"
+        assert ask(f"{address}/")[:2] == (401, "please log in")
+        assert ask(f"{address}/elsewhere", form=b"")[0] == 404
+        status, _, cookie = ask(f"{address}/login", form=b"name=Ada")
+        assert status == 200
+        assert "HttpOnly" in cookie
+        token = cookie.split(";")[0].removeprefix("token=")
+        with ThreadPoolExecutor(8) as threads:
+            answers = list(threads.map(lambda _: ask(f"{address}/", token)[1], range(40)))
+        assert sorted(answers) == sorted([f"hello Ada, visit {n}" for n in range(1, 41)])
+        service.send_signal(signal.SIGTERM)
+        out, err = service.communicate(timeout=30)
+        assert (service.returncode, out, err) == (0, "stopped\n", "")
+    assert (tmp_path / "sessions" / "lock").read_bytes() == b""  # closed cleanly
+
+    service, count, address = start()
+    with service:
+        assert count == "1"
+        assert ask(f"{address}/", token)[1] == "hello Ada, visit 41"
+        assert ask(f"{address}/logout", token, b"")[1] == "bye"
+        assert ask(f"{address}/", token)[0] == 401
+        service.send_signal(signal.SIGINT)
+        assert service.communicate(timeout=30) == ("stopped\n", "")

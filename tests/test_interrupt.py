@@ -1,0 +1,165 @@
+"""Ctrl-C between any two bytecodes: the map in memory and its files agree, now and after reopening."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from disk import Unsynced
+from helpers import ROOT
+from invariants import check
+from model import SOAK, Contents, contents
+
+import kvmap
+
+TRIES = 100_000 if SOAK else 70
+"""At how many bytecodes of each piece of work there is an interrupt, at most."""
+PACKAGE = os.path.join(str(ROOT), "kvmap") + os.sep
+
+
+class Interrupt:
+    """Raises KeyboardInterrupt ahead of the package's bytecode number `at`."""
+
+    def __init__(self, at: int) -> None:
+        self.left = at
+        self.where = ""
+
+    def __call__(self, frame: Any, event: str, argument: Any) -> Any:
+        if not frame.f_code.co_filename.startswith(PACKAGE):
+            return None
+        frame.f_trace_opcodes, frame.f_trace_lines = True, False
+        if event == "opcode":
+            self.left -= 1
+            if self.left < 0:
+                self.where = f"{frame.f_code.co_qualname}:{frame.f_lineno} {frame.f_lasti}"
+                sys.settrace(None)
+                raise KeyboardInterrupt
+        return self
+
+    def during(self, work: Callable[[], None]) -> None:
+        before = sys.gettrace()
+        sys.settrace(self)
+        try:
+            work()
+        except KeyboardInterrupt:
+            pass
+        finally:
+            sys.settrace(before)
+
+
+def overwrite(d: kvmap.KVMap[Any]) -> None:
+    d["key 3"] = "over"
+
+
+def insert(d: kvmap.KVMap[Any]) -> None:
+    d["new"] = "x" * 10_000
+
+
+def with_deadline(d: kvmap.KVMap[Any]) -> None:
+    d.set("key 3", 1, ttl=60)
+
+
+def delete(d: kvmap.KVMap[Any]) -> None:
+    del d["key 3"]
+
+
+def update(d: kvmap.KVMap[Any]) -> None:
+    d.update({"key 1": 10, "new": 11, "key 3": "over"})
+
+
+def compact(d: kvmap.KVMap[Any]) -> None:
+    d.compact()
+
+
+def clear(d: kvmap.KVMap[Any]) -> None:
+    d.clear()
+
+
+def transaction(d: kvmap.KVMap[Any]) -> None:
+    with d.transaction():
+        d["key 1"] = 10
+        del d["key 2"]
+        d["new"] = 11
+        d["key 2"] = "again"
+        d.set("key 3", 1, ttl=60)
+
+
+WORKS = [overwrite, insert, with_deadline, delete, update, compact, clear, transaction]
+
+
+def killed(path: Path, copy: Path, time: float) -> Contents:
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(path, copy)
+    with kvmap.open_with(Unsynced(time), copy) as d:
+        found = contents(d)
+        d.compact()
+        check(d)
+    return found
+
+
+@pytest.mark.parametrize("loaded", [True, False], ids=["loaded", "just opened"])
+@pytest.mark.parametrize("sync", [False, True], ids=["no sync", "sync"])
+@pytest.mark.parametrize("work", WORKS, ids=lambda work: work.__name__)
+def test_an_interrupt_at_each_bytecode(
+    tmp_path: Path, work: Callable[[kvmap.KVMap[Any]], None], sync: bool, loaded: bool
+) -> None:
+    if not SOAK and sync == loaded:
+        pytest.skip("two of the four will do")
+    made = tmp_path / "made"
+    with kvmap.open_with(Unsynced(), made, shards=2) as d:
+        d.update({f"key {i}": "older" for i in range(5)})
+        d.update({f"key {i}": i for i in range(5)})
+        before = contents(d)
+    shutil.copytree(made, tmp_path / "model")
+    with kvmap.open_with(Unsynced(), tmp_path / "model") as d:
+        work(d)
+        after = contents(d)
+    tried = step = 0
+    at = sys.maxsize  # the first time it is only counted
+    while True:
+        path, files = tmp_path / f"store {at}", Unsynced()
+        shutil.copytree(made, path)
+        d = kvmap.open_with(files, path, sync=sync)
+        if loaded:
+            assert len(d) == 5
+            d["key 0"] = 0
+        interrupt = Interrupt(at)
+        interrupt.during(lambda: work(d))  # noqa: B023
+        where = f"{at} {interrupt.where}"
+        found = contents(d)
+        assert found in (before, after), where
+        try:
+            check(d)
+        except AssertionError as error:
+            raise AssertionError(where) from error
+        assert killed(path, tmp_path / "copy", files.time) == found, where
+        # No interrupted write comes back over a newer one.
+        d["key 3"] = "newer"
+        d.pop("key 1", None)
+        newer = contents(d)
+        assert dict(d)["key 3"] == "newer", where
+        assert "key 1" not in d, where
+        assert killed(path, tmp_path / "copy", files.time) == newer, where
+        with d.transaction():
+            d["key 4"] = "in a transaction"
+        d.compact()
+        check(d)
+        newer = contents(d)
+        d.close()
+        with kvmap.open_with(Unsynced(), path) as d:
+            assert contents(d) == newer, where
+        shutil.rmtree(path)
+        if not step:
+            bytecodes = sys.maxsize - interrupt.left
+            step, at = max(1, bytecodes // TRIES), 0
+        elif interrupt.where:
+            tried, at = tried + 1, at + step
+        else:
+            break
+    print(f"{tried} interrupts of {work.__name__}")
+    assert tried > 5

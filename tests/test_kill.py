@@ -1,0 +1,98 @@
+"""SIGKILL at any moment loses nothing that was acknowledged."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import time
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from helpers import Clock
+from model import SOAK, Model, Step, contents, outcome, steps, take
+
+import kvmap
+
+KILLS = 1000 if SOAK else 50
+OPTIONS: dict[str, Any] = {"shards": 4}
+
+
+def some_steps(seed: int) -> Any:
+    return steps(seed, keys=90, largest=5000)
+
+
+def work(path: Path, seed: int, start: float, acknowledge: int) -> None:
+    """What the child does until it is killed: a second passes with every step."""
+    clock = Clock(start)
+    d = kvmap.open_with(clock, path, **OPTIONS)
+    os.write(acknowledge, b".")
+    for number, step in enumerate(some_steps(seed)):
+        clock.wait(1)
+        if number % 500 == 499:
+            d.close()
+            d = kvmap.open_with(clock, path, **OPTIONS)
+        take(d, step)
+        os.write(acknowledge, b".")
+
+
+def run_and_kill(path: Path, seed: int, start: float, target: int, pause: float) -> int:
+    """Fork, let the child acknowledge about `target` steps, kill it; return how many these were."""
+    receive, acknowledge = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            os.close(receive)
+            work(path, seed, start, acknowledge)
+        finally:
+            os._exit(1)
+    os.close(acknowledge)
+    count = 0
+    while count < target and (got := os.read(receive, 4096)):
+        count += len(got)
+    time.sleep(pause)
+    os.kill(child, signal.SIGKILL)
+    assert os.WIFSIGNALED(os.waitpid(child, 0)[1]), "the child failed of its own"
+    while got := os.read(receive, 65536):
+        count += len(got)
+    os.close(receive)
+    return count
+
+
+def test_kills(tmp_path: Path) -> None:
+    choose = random.Random(1)
+    path = tmp_path / "store"
+    clock = Clock()
+    model = Model(clock)
+    acknowledged = 0
+    for seed in range(KILLS):
+        start = clock.time
+        target = choose.choice((0, 1, 10, 100, choose.randint(1, 2000)))
+        count = run_and_kill(path, seed, start, target, choose.random() * 0.02)
+        acknowledged += count
+        done: list[Step] = list(islice(some_steps(seed), count))
+        cut_off = done.pop() if count else ("sync",)  # the first byte told that the store is open
+        for each in done:
+            clock.wait(1)
+            take(model, each)
+        if count:
+            clock.wait(1)
+        if not path.exists():
+            continue
+        # Half of the time the next child opens what its killed brother left.
+        copy = path if choose.random() < 0.5 else tmp_path / "copy"
+        if copy != path:
+            shutil.copytree(path, copy)
+        with kvmap.open_with(clock, copy, **OPTIONS) as d:
+            model = outcome(contents(d), model, cut_off)
+            if copy == path:
+                for each in islice(some_steps(~seed), 20):
+                    clock.wait(1)
+                    take(d, each)
+                    take(model, each)
+                assert contents(d) == contents(model)
+        if copy != path:
+            shutil.rmtree(copy)
+    print(f"{KILLS} kills, {acknowledged} acknowledged")

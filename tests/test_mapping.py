@@ -1,0 +1,318 @@
+"""The mapping: what a dict does, kvmap does, and what cannot be stored changes nothing."""
+
+import math
+import random
+from collections.abc import Iterator, MutableMapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from invariants import check
+
+import kvmap
+
+
+@pytest.fixture
+def d(path: Path) -> Iterator[kvmap.KVMap[Any]]:
+    with kvmap.open(path, shards=4) as d:
+        yield d
+
+
+def test_it_is_a_mutable_mapping(d: kvmap.KVMap[Any]) -> None:
+    assert isinstance(d, MutableMapping)
+    assert not d
+    d["ada"] = {"visits": 1}
+    assert d
+    assert d["ada"] == {"visits": 1}
+    assert "ada" in d
+    assert "bob" not in d
+    assert len(d) == 1
+    assert d.get("ada") == {"visits": 1}
+    assert d.get("bob") is None
+    assert d.get("bob", 7) == 7
+
+
+def test_missing_keys_are_plain_key_errors(d: kvmap.KVMap[Any]) -> None:
+    for wrong in (
+        lambda: d["absent"],
+        lambda: d.__delitem__("absent"),
+        lambda: d.pop("absent"),
+        lambda: d.ttl("absent"),
+        lambda: d.expire("absent", 1),
+        lambda: d.edit("absent").__enter__(),
+    ):
+        with pytest.raises(KeyError) as caught:
+            wrong()
+        assert caught.type is KeyError
+        assert caught.value.args == ("absent",)
+    with pytest.raises(KeyError, match="empty"):
+        d.popitem()
+    assert d.pop("absent", 3) == 3
+    assert d.pop("absent", None) is None
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(None, True, False, 0, -1, 2**64 - 1, -(2**63), 0.1, -0.0, 5e-324, 1.7976931348623157e308),
+        *("", "\0", '","seq":1,"value":', "\n", "\u2028", "é\U0001f40d", "x" * 100_000),
+        *([], {}, [[[]]], {"": {"": []}}, {"crc": "00000000", "value": [1, "two", None]}),
+    ],
+)
+def test_what_goes_in_comes_out(path: Path, value: Any) -> None:
+    with kvmap.open(path) as d:
+        d["key"] = value
+        found = d["key"]
+        assert (found, type(found), repr(found)) == (value, type(value), repr(value))
+        check(d)
+    with kvmap.open(path) as d:
+        assert repr(d["key"]) == repr(value)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        *("", "\0", "a/b", "..", '"', '\\","seq":9,', "\n", "é\U0001f40d", "x" * 100_000),
+        *(0, -1, 2**64 - 1, -(2**63), 0.5, -1e300, None, (), (1, ("two", None)), ("a", 0.5)),
+    ],
+)
+def test_keys_come_back_as_they_were(path: Path, key: Any) -> None:
+    with kvmap.open(path) as d:
+        d["before"], d[key], d["after"] = 1, 2, 3
+    with kvmap.open(path) as d:
+        assert list(d) == ["before", key, "after"]
+        assert [type(each) for each in d] == [str, type(key), str]
+        assert d[key] == 2
+        del d[key]
+        assert key not in d
+        check(d)
+
+
+def test_equal_keys_are_one_key(path: Path) -> None:
+    with kvmap.open(path) as d:
+        d[1] = "int"
+        d[True] = "bool"
+        d[1.0] = "float"
+        assert dict(d) == {1: "float"}
+        assert type(next(iter(d))) is int  # a dict keeps the key it had
+        assert len(d) == 1
+    with kvmap.open(path) as d:
+        assert type(next(iter(d))) is int
+        assert d[True] == d[1] == d[1.0] == "float"
+
+
+@pytest.mark.parametrize("key", [b"bytes", object(), frozenset(), ("a", b"b"), 1j])
+def test_a_key_that_json_cannot_hold_is_refused(d: kvmap.KVMap[Any], key: Any) -> None:
+    with pytest.raises(TypeError, match="key"):
+        d[key] = 1
+    with pytest.raises(KeyError):
+        d[key]
+    assert key not in d
+    assert d.get(key, 3) == 3
+    assert not len(d)
+
+
+@pytest.mark.parametrize("key", [math.nan, math.inf, 2**64, -(2**63) - 1, "\ud800"])
+def test_a_key_out_of_range_is_refused(d: kvmap.KVMap[Any], key: Any) -> None:
+    with pytest.raises(ValueError, match="key"):
+        d[key] = 1
+    assert key not in d
+    assert not len(d)
+
+
+def test_an_unhashable_key_fails_as_in_a_dict(d: kvmap.KVMap[Any]) -> None:
+    for use in (
+        lambda: d[[]],
+        lambda: d.__setitem__([], 1),
+        lambda: d.pop([]),
+        lambda: d.get([]),
+        lambda: [] in d,
+        lambda: d.__delitem__([]),
+    ):
+        with pytest.raises(TypeError, match="unhashable"):
+            use()
+
+
+@pytest.mark.parametrize(
+    ("value", "place"),
+    [
+        (math.nan, "value"),
+        ([1, math.inf], r"value\[1\]"),
+        ({"a": [{}, {"b": b"x"}]}, r"value\['a'\]\[1\]\['b'\]"),
+        ({"a": {1: 2}}, r"value\['a'\]: the key 1 is of type int"),
+        ({1, 2}, "value: set"),
+        ("\ud800", "value.*UTF-8"),
+        (2**64, "value.*64 bits"),
+    ],
+)
+def test_a_value_that_json_cannot_hold_changes_nothing(
+    d: kvmap.KVMap[Any], value: Any, place: str
+) -> None:
+    d["key"] = "kept"
+    for write in (
+        lambda: d.__setitem__("key", value),
+        lambda: d.set("key", value, ttl=5),
+        lambda: d.create("new", value),
+        lambda: d.setdefault("new", value),
+        lambda: d.update({"a": 1, "key": value}),
+    ):
+        with pytest.raises((TypeError, ValueError), match=place):
+            write()
+        assert dict(d) == {"key": "kept"}
+        check(d)
+
+
+def test_a_value_got_is_the_callers_own(d: kvmap.KVMap[Any]) -> None:
+    mine = {"groups": []}
+    d["ada"] = mine
+    mine["groups"].append("changed")
+    d["ada"]["groups"].append("lost")
+    d.get("ada")["groups"].append("lost")
+    assert d["ada"] == {"groups": []}
+
+
+def test_create_and_setdefault(d: kvmap.KVMap[Any]) -> None:
+    d.create("ada", 1)
+    with pytest.raises(kvmap.KeyExistsError, match="'ada'"):
+        d.create("ada", 2)
+    assert d.setdefault("ada", 3) == 1
+    assert d.setdefault("bob", (1, 2)) == [1, 2]  # what was stored, not what was given
+    assert d.setdefault("nil") is None
+    assert dict(d) == {"ada": 1, "bob": [1, 2], "nil": None}
+
+
+def test_edit_writes_back_what_the_block_changed(d: kvmap.KVMap[Any]) -> None:
+    d["ada"] = {"visits": 1}
+    with d.edit("ada") as user:
+        user["visits"] += 1
+    assert d["ada"] == {"visits": 2}
+    with d.edit("bob", default=[]) as some:
+        some.append(1)
+    assert d["bob"] == [1]
+    with pytest.raises(ZeroDivisionError), d.edit("ada") as user:
+        user["visits"] = 1 / 0
+    with pytest.raises(TypeError, match="set"), d.edit("ada") as user:
+        user["visits"] = {1}
+    assert d["ada"] == {"visits": 2}
+    end = [shard.end for shard in d._shards]
+    with d.edit("ada"):
+        pass
+    assert [shard.end for shard in d._shards] == end, "an unchanged value is not written again"
+    check(d)
+
+
+def test_equality_and_union(d: kvmap.KVMap[Any], tmp_path: Path) -> None:
+    d.update(a=1, b=[2])
+    assert d == {"b": [2], "a": 1}
+    assert d != {"a": 1}
+    assert d != {"a": 1, "b": [3]}
+    assert d != 5
+    assert d | {"c": 3} == {"a": 1, "b": [2], "c": 3}
+    assert {"a": 0, "z": 9} | d == {"a": 1, "z": 9, "b": [2]}
+    with kvmap.open(tmp_path / "other") as other:
+        other |= d
+        assert other == d
+        other["c"] = 3
+        assert other != d
+    d |= [("c", 3)]
+    assert d.copy() == {"a": 1, "b": [2], "c": 3}
+
+
+def test_update_takes_what_a_dict_takes_and_is_all_or_nothing(d: kvmap.KVMap[Any]) -> None:
+    d.update({"a": 1}, b=2)
+    d.update([("c", 3), ("a", 4)])
+    d.update(iter([]))
+    d.update()
+    assert dict(d) == {"a": 4, "b": 2, "c": 3}
+    for wrong in ({"a": 5, "new": {1}}, {"a": 5, b"new": 1}):
+        with pytest.raises(TypeError):
+            d.update(wrong)
+    with pytest.raises(ZeroDivisionError):
+        d.update((key, 1 / (2 - i)) for i, key in enumerate("abc"))
+    assert dict(d) == {"a": 4, "b": 2, "c": 3}
+    check(d)
+
+
+def test_a_transaction_is_all_or_nothing(d: kvmap.KVMap[Any]) -> None:
+    d.update(a=1, b=2, c=3)
+    with d.transaction():
+        d["a"] = 10
+        del d["b"]
+        d["new"] = 4
+        with d.transaction():
+            d["c"] = d.pop("c")  # to the end
+        assert list(d.items()) == [("a", 10), ("new", 4), ("c", 3)]
+    assert list(d.items()) == [("a", 10), ("new", 4), ("c", 3)]
+    check(d)
+    with pytest.raises(ZeroDivisionError), d.transaction():
+        d.clear()
+        d["a"] = 1 / 0
+    assert list(d.items()) == [("a", 10), ("new", 4), ("c", 3)]
+    check(d)
+
+
+def test_a_transaction_keeps_its_records_while_it_overwrites_much(path: Path) -> None:
+    # Its journal is no shard: what is dead in it is not compacted away with what is alive. With
+    # one of these sizes it holds as many live bytes as it frees in the shard, which looks empty.
+    for size in range(980, 1000):
+        with kvmap.open(path, "n", shards=1) as d:
+            d.update(first="", gone="x" * 1000, churned="x" * 1000)
+            with d.transaction():
+                d["new"] = "x" * 1000
+                del d["gone"]
+                for _ in range(200):
+                    d["churned"] = "x" * size
+                assert d["new"] == "x" * 1000
+            assert dict(d) == {"first": "", "churned": "x" * size, "new": "x" * 1000}
+
+
+@pytest.mark.parametrize("shards", [1, 64])
+@pytest.mark.parametrize("seed", range(3))
+def test_random_steps_do_to_it_what_they_do_to_a_dict(path: Path, seed: int, shards: int) -> None:
+    random_ = random.Random(seed)
+    model: dict[Any, Any] = {}
+    d = kvmap.open(path, shards=shards)
+
+    def step(d: Any, kind: int, key: Any, value: Any) -> Any:
+        match kind:
+            case 0 | 1 | 2:
+                d[key] = value
+            case 3:
+                d.pop(key, None)
+            case 4:
+                return d.setdefault(key, value)
+            case 5:
+                return d.popitem() if len(d) > 20 else None
+            case 6:
+                d.update({key: value, f"{key}+": value, "last": value})
+            case 7:
+                return d.get(key), key in d, len(d)
+            case 8:
+                d.pop(key, None)
+                d[key] = value
+
+    for number in range(400):
+        kind, key = random_.randrange(9), random_.choice([random_.randrange(40), f"k{number % 50}"])
+        value = [number, "x" * random_.randrange(300)]
+        in_transaction, undone = random_.random() < 0.2, random_.random() < 0.3
+        if in_transaction and undone:
+            with pytest.raises(InterruptedError), d.transaction():
+                step(d, kind, key, value)
+                raise InterruptedError
+        elif in_transaction:
+            with d.transaction():
+                found = step(d, kind, key, value)
+                assert list(d.items()) != [] or not len(d)
+            assert found == step(model, kind, key, value)
+        else:
+            assert step(d, kind, key, value) == step(model, kind, key, value)
+        if number % 10 == 0:
+            check(d)
+            assert list(d.items()) == list(model.items())
+            assert list(reversed(d)) == list(reversed(model))
+        if random_.random() < 0.03:
+            d.close()
+            d = kvmap.open(path)
+    check(d)
+    assert d == model
+    d.close()

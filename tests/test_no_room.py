@@ -1,0 +1,228 @@
+"""A full disk or an I/O error at any one call: nothing acknowledged is lost, the map goes on."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+from disk import Unsynced
+from faults import Watched
+from invariants import check
+from model import SOAK, Contents, contents
+
+import kvmap
+
+
+class Broken(Watched):
+    """Fails at the call of a number that is counted from `arm` on, once."""
+
+    def __init__(self, error: int, late: bool) -> None:
+        super().__init__()
+        self.error = error
+        self.at = self.calls = -1
+        self.failed = ""
+        if late:
+            self.after = self.count
+        else:
+            self.before = self.count
+
+    def arm(self, at: int) -> None:
+        self.at, self.calls, self.failed = at, 0, ""
+
+    def disarm(self) -> bool:
+        """Whether a call failed."""
+        self.at = -1
+        return bool(self.failed)
+
+    def count(self, name: str) -> None:
+        if self.at >= 0:
+            if self.calls == self.at:
+                self.failed = name
+                self.at = -1
+                raise OSError(self.error, "injected", name)
+            self.calls += 1
+
+
+def grow(d: kvmap.KVMap[Any]) -> None:
+    d["new"] = "x" * 300_000
+
+
+def overwrite(d: kvmap.KVMap[Any]) -> None:
+    d["key 3"] = "over"
+
+
+def delete(d: kvmap.KVMap[Any]) -> None:
+    del d["key 3"]
+
+
+def with_deadline(d: kvmap.KVMap[Any]) -> None:
+    d.set("timed", 2, ttl=60)
+
+
+def update(d: kvmap.KVMap[Any]) -> None:
+    d.update({f"key {i}": [i] * 30_000 for i in range(0, 8, 2)} | {"more": 1})
+
+
+def transaction(d: kvmap.KVMap[Any]) -> None:
+    with d.transaction():
+        d["key 1"] = "y" * 200_000
+        del d["key 2"]
+        d["new"] = 1
+        d["key 2"] = "again"
+        del d["key 5"]
+
+
+def undone(d: kvmap.KVMap[Any]) -> None:
+    with pytest.raises(ZeroDivisionError), d.transaction():
+        d["key 1"] = "y" * 200_000
+        1 / 0
+
+
+def compact(d: kvmap.KVMap[Any]) -> None:
+    d.compact()
+
+
+def compact_in_passing(d: kvmap.KVMap[Any]) -> None:
+    d["key 0"] = "z" * 100_000
+    d["key 0"] = "z" * 100_000
+    d["key 0"] = 0
+
+
+def clear(d: kvmap.KVMap[Any]) -> None:
+    d.clear()
+
+
+def sync(d: kvmap.KVMap[Any]) -> None:
+    d["key 3"] = "over"
+    d.sync()
+
+
+def read(d: kvmap.KVMap[Any]) -> None:
+    assert d["key 3"] == [3] * 3
+    assert "absent" not in d
+    assert len(d) == 9
+
+
+WORKS: list[Callable[[kvmap.KVMap[Any]], None]] = [
+    grow,
+    overwrite,
+    delete,
+    with_deadline,
+    update,
+    transaction,
+    undone,
+    compact,
+    compact_in_passing,
+    clear,
+    sync,
+    read,
+]
+
+
+def made(path: Path) -> None:
+    with kvmap.open_with(Unsynced(), path, shards=4) as d:
+        d.update({f"key {i}": "older" for i in range(8)})
+        d.update({f"key {i}": [i] * 3 for i in range(8)})
+        d.set("timed", 1, ttl=1000)
+
+
+def killed(path: Path, copy: Path) -> Contents:
+    """What a copy of the store holds, as after a kill."""
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(path, copy)
+    with kvmap.open_with(Unsynced(), copy) as d:
+        found = contents(d)
+        d.compact()
+        check(d)
+    return found
+
+
+def between(found: Contents, before: Contents, after: Contents) -> bool:
+    """Whether each entry is as before the work, as after it, or in the work's midst."""
+    values = {key: value for key, value, _ in (*before, *after)}
+    return all(key in values for key, *_ in found) and {key for key, *_ in before} & {
+        key for key, *_ in after
+    } <= {key for key, *_ in found}
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["not done", "done but said to have failed"])
+@pytest.mark.parametrize("sync", [False, True], ids=["no sync", "sync"])
+@pytest.mark.parametrize("fresh", [True, False], ids=["just opened", "in use"])
+@pytest.mark.parametrize("work", WORKS, ids=lambda work: work.__name__)
+def test_one_call_fails(
+    tmp_path: Path, work: Callable[[kvmap.KVMap[Any]], None], fresh: bool, sync: bool, late: bool
+) -> None:
+    if not SOAK and fresh != sync:
+        pytest.skip("the other half will do")
+    made(tmp_path / "made")
+
+    def opened(path: Path, files: Unsynced) -> kvmap.KVMap[Any]:
+        shutil.copytree(tmp_path / "made", path)
+        d = kvmap.open_with(files, path, sync=sync)
+        if not fresh:
+            d["key 7"] = "in use"
+            assert len(d) == 9
+        return d
+
+    with opened(tmp_path / "model", Unsynced()) as d:
+        if not fresh:
+            before = contents(d)
+        work(d)
+        after = contents(d)
+    if fresh:
+        with kvmap.open_with(Unsynced(), tmp_path / "made") as d:
+            before = contents(d)
+    for at in count():
+        files = Broken((errno.EIO, errno.ENOSPC)[at % 2], late)
+        path = tmp_path / f"store {at}"
+        d = opened(path, files)
+        files.arm(at)
+        raised = False
+        try:
+            work(d)
+        except OSError as error:
+            assert error.filename == files.failed, "another error than the injected one"
+            raised = True
+        failed = files.disarm()
+        found = contents(d)
+        check(d)
+        where = f"call {at}, {files.failed}"
+        if not raised:
+            assert found == after, where
+        elif work is compact_in_passing:
+            assert between(found, before, after), where
+        else:
+            assert found in (before, after), where
+        assert killed(path, tmp_path / "copy") == found, where
+        # There is room again.
+        work_again(d, found, path, tmp_path / "copy", where)
+        shutil.rmtree(path)
+        if not failed:
+            break
+
+
+def work_again(d: kvmap.KVMap[Any], found: Contents, path: Path, copy: Path, where: str) -> None:
+    model = {key: value for key, value, _ in found}
+    for key in ("key 1", "new", "key 5"):
+        for target in (d, model):
+            target.pop(key, None)
+    d.compact()
+    assert dict(d) == model == {key: value for key, value, _ in killed(path, copy)}, where
+    for target in (d, model):
+        target["key 3"] = "room"
+    with d.transaction():
+        d["large"] = model["large"] = "w" * 200_000
+        d["key 1"] = model["key 1"] = 1
+    expected = list(model.items())
+    assert list(d.items()) == expected, where
+    check(d)
+    assert [each[:2] for each in killed(path, copy)] == expected, where
+    d.close()
+    with kvmap.open_with(Unsynced(), path) as again:
+        assert list(again.items()) == expected, where
+        check(again)

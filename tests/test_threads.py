@@ -1,0 +1,261 @@
+"""Threads: each call is one step for all others, and none of eight loses a write."""
+
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from invariants import check
+
+import kvmap
+
+THREADS = 8
+
+
+@pytest.fixture(autouse=True)
+def _switch_often() -> Iterator[None]:
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    yield
+    sys.setswitchinterval(before)
+
+
+def run(work: Callable[[int], None], *others: Callable[[int], None]) -> None:
+    """Run `work` in eight threads, and each of the others in one; raise what one of them raised."""
+    errors: list[BaseException] = []
+    start = threading.Barrier(THREADS + len(others))
+
+    def guarded(work: Callable[[int], None], number: int) -> None:
+        start.wait()
+        try:
+            work(number)
+        except BaseException as error:
+            errors.append(error)
+
+    jobs = [(work, number) for number in range(THREADS)] + [(other, 0) for other in others]
+    threads = [threading.Thread(target=guarded, args=job, daemon=True) for job in jobs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive(), "a deadlock"
+    if errors:
+        raise errors[0]
+
+
+@pytest.fixture
+def d(path: Path) -> Iterator[kvmap.KVMap[Any]]:
+    with kvmap.open(path, shards=4) as d:
+        yield d
+        check(d)
+
+
+def test_eight_threads_increment_and_none_is_lost(d: kvmap.KVMap[Any]) -> None:
+    d["transaction"] = 0
+
+    def increment(_: int) -> None:
+        for _ in range(100):
+            with d.edit("edit", default=[0]) as count:
+                count[0] += 1
+            with d.transaction():
+                d["transaction"] += 1
+
+    run(increment)
+    assert d["edit"] == [THREADS * 100]
+    assert d["transaction"] == THREADS * 100
+
+
+def test_setdefault_and_create_have_one_winner(d: kvmap.KVMap[Any]) -> None:
+    got: list[list[int]] = [[] for _ in range(THREADS)]
+    created: list[int] = []
+
+    def work(number: int) -> None:
+        for key in range(100):
+            got[number].append(d.setdefault(str(key), number))
+            try:
+                d.create(f"created {key}", number)
+            except kvmap.KeyExistsError:
+                continue
+            created.append(key)
+
+    run(work)
+    assert got == [got[0]] * THREADS
+    assert sorted(created) == [*range(100)]
+
+
+def test_pop_and_popitem_give_each_entry_to_one(d: kvmap.KVMap[Any]) -> None:
+    d.update({str(key): key for key in range(600)})
+    popped: list[int] = []
+
+    def work(number: int) -> None:
+        for key in range(100):
+            value = d.pop(str(key), None)
+            if value is not None:
+                popped.append(value)
+        try:
+            while True:
+                key, value = d.popitem()
+                assert key == str(value)
+                popped.append(value)
+        except KeyError:
+            pass
+
+    run(work)
+    assert sorted(popped) == [*range(600)]
+    assert not d
+
+
+def test_readers_see_an_update_or_a_transaction_whole(d: kvmap.KVMap[Any]) -> None:
+    names = [str(number) for number in range(20)]
+    d.update(dict.fromkeys(names, 0))
+    running = threading.Semaphore(0)
+
+    def write(number: int) -> None:
+        for step in range(15):
+            if number % 2:
+                d.update(dict.fromkeys(names, [number, step]))
+            else:
+                with d.transaction():
+                    for name in names:
+                        d[name] = [number, step]
+        running.release()
+
+    def read(_: int) -> None:
+        for _ in range(THREADS):
+            while not running.acquire(blocking=False):
+                assert len(d) == len(names)
+                with d.transaction():  # reads of several keys at one moment
+                    assert len({str(d[name]) for name in names}) == 1
+
+    run(write, read)
+
+
+def test_reads_go_on_during_compaction_and_clear(path: Path) -> None:
+    with kvmap.open(path, shards=1) as d:
+        d["kept"] = "kept"
+        done = threading.Event()
+
+        def write(number: int) -> None:
+            for step in range(150):
+                d[f"{number} {step % 3}"] = "x" * 1000
+            if number == 0:
+                d.compact()
+
+        def read(_: int) -> None:
+            while not done.is_set():
+                assert d["kept"] == "kept"
+                assert d.get("absent") is None
+                assert "kept" in d
+                list_of(d)
+
+        def finish(_: int) -> None:
+            while len(d) < 3 * THREADS + 1:
+                done.wait(0.01)
+            done.set()
+
+        run(write, read, finish)
+        check(d)
+
+
+def list_of(d: kvmap.KVMap[Any]) -> list[Any]:
+    """All items; as with a dict, an insertion by another thread ends the iteration."""
+    try:
+        return list(d.items())
+    except RuntimeError as error:
+        assert "changed size" in str(error)
+        return []
+
+
+def test_a_transaction_is_seen_by_its_own_thread_alone(d: kvmap.KVMap[Any]) -> None:
+    d.update(a=1, b=1)
+    seen: list[Any] = []
+
+    def look() -> None:
+        seen.append([d["a"], "b" in d, "new" in d, d.get("new"), len(d), dict(d)])
+
+    with d.transaction():
+        d["a"], d["new"] = 2, 2
+        del d["b"]
+        other = threading.Thread(target=look)
+        other.start()
+        other.join(60)
+        assert dict(d) == {"a": 2, "new": 2}
+    assert seen == [[1, True, False, None, 2, {"a": 1, "b": 1}]]
+    look()
+    assert seen[1] == [2, False, True, 2, 2, {"a": 2, "new": 2}]
+
+
+def test_other_threads_writes_wait_for_a_transaction(d: kvmap.KVMap[Any]) -> None:
+    d["a"] = 0
+    other = threading.Thread(target=d.__setitem__, args=("a", "last"))
+    with d.transaction():
+        other.start()
+        other.join(0.05)
+        assert d["a"] == 0
+        d["a"] = 1
+    other.join(60)
+    assert d["a"] == "last"
+
+
+def test_a_map_closed_by_one_thread_is_closed_for_all(path: Path) -> None:
+    d = kvmap.open(path)
+    d["a"] = 0
+
+    def use(_: int) -> None:
+        with pytest.raises(kvmap.StoreClosedError):
+            while True:
+                d["a"] = d["a"]
+                len(d), dict(d)
+
+    run(use, lambda _: d.close())
+    with kvmap.open(path) as d:
+        assert dict(d) == {"a": 0}
+
+
+def test_threads_load_a_store_together(path: Path) -> None:
+    with kvmap.open(path, shards=64) as d:
+        d.update({str(key): key for key in range(500)})
+    for _ in range(5):
+        with kvmap.open(path) as d:
+
+            def work(number: int, d: kvmap.KVMap[Any] = d) -> None:
+                if number % 2:
+                    assert [*d.values()] == [*range(500)]
+                for key in range(number, 500, 7):
+                    assert d[str(key)] == key
+                    d[str(key)] = key
+
+            run(work)
+            check(d)
+            assert list(d.values()) == [*range(500)]
+
+
+def test_random_work_of_all_kinds(path: Path) -> None:
+    with kvmap.open(path, shards=2) as d:
+
+        def work(number: int) -> None:
+            mine: dict[str, Any] = {}
+            for step in range(150):
+                key = f"{number} {step % 7}"
+                match step * 7919 % 5:
+                    case 0:
+                        d[key] = mine[key] = "x" * step * 5
+                    case 1:
+                        assert d.pop(key, None) == mine.pop(key, None)
+                    case 2:
+                        d.update({key: step})
+                        mine[key] = step
+                    case 3:
+                        with d.transaction():
+                            d[key] = -1
+                            d[key] = step
+                        mine[key] = step
+                    case 4:
+                        assert d.setdefault(key, 5) == mine.setdefault(key, 5)
+                assert d.get(key) == mine.get(key)
+                assert (key in d) == (key in mine)
+
+        run(work)
+        check(d)
