@@ -104,10 +104,10 @@ fetch       <h1>/</h1>
             the server was asked 3x
 """,
     "crawler.py": """
-killed  25 pages, 25 to do
-killed  50 pages, 10 to do
+killed  ... pages, ... to do
+...
 done    60 pages,  0 to do
-the server was asked 60x for 60 pages
+the server was asked ...x for 60 pages
 """,
     "rate_limiter.py": """
 ada calls 100x from 8 threads: let in 5x
