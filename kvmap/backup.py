@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from zlib import crc32
 
@@ -40,7 +40,13 @@ def new_folder(store: Store, path: str) -> Iterator[None]:
         raise
 
 
-def copy(store: Store, index: Mapping[Key, Entry], seq: int, path: str) -> Manifest:
+def copy(
+    store: Store,
+    index: Mapping[Key, Entry],
+    seq: int,
+    path: str,
+    progress: Callable[[int, int], object] | None,
+) -> Manifest:
     """Write the records that `index` points to, not synced yet; return the copy's manifest.
 
     Raises CorruptStoreError for a damaged record: a copy holds nothing that can't be read.
@@ -52,12 +58,16 @@ def copy(store: Store, index: Mapping[Key, Entry], seq: int, path: str) -> Manif
         home = bucket(key, store.mask) if away else number
         by_shard[home].append((away, start, entry))
     states: list[State | None] = []
+    done, total = 0, sum([unpack_order(entry)[1] for entry in index.values()])
     for shard, entries in zip(store.shards, by_shard, strict=True):
         # In the order of their writes, which is the files' order.
         data = b"".join([_line(store, entry) for _, _, entry in sorted(entries)])
         if data:
             store.files.write(_beside(path, shard.path), data)
         states.append(State(len(data), crc32(data)))
+        done += len(data)
+        if progress is not None:
+            progress(done, total)
     before = store.manifest
     return Manifest(before.shards, before.ttl, before.limits, seq=seq, closed=states)
 

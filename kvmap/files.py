@@ -11,7 +11,7 @@ import os
 import stat
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Protocol, overload
 
 from kvmap.errors import CorruptStoreError
@@ -112,8 +112,10 @@ class Files:
 
     def remove(self, path: str) -> None:
         """Remove a file; no error where there is none."""
-        with suppress(FileNotFoundError):
+        try:  # noqa: SIM105 - a context manager is one more place for an interrupt to fall into
             os.unlink(path)
+        except FileNotFoundError:
+            pass
 
     def make_folder(self, path: str, mode: int) -> None:
         """Make a folder with exactly these permissions, whatever the umask; parents by default."""

@@ -1224,13 +1224,18 @@ class KVMap(MutableMapping[Key, V], Generic[V]):
             if not self._store.read_only:
                 self._store.sync()
 
-    def backup(self, path: str | os.PathLike[str]) -> None:
+    def backup(
+        self,
+        path: str | os.PathLike[str],
+        progress: Callable[[int, int], object] | None = None,
+    ) -> None:
         """Write a complete, compact and independent copy of the store, as it is at one moment.
 
         `path` is a directory that is empty or not there yet. Shards, limits, default ttl, deadlines
         and order are the same; what has expired is left out. When this returns, the copy would
         survive a power cut; where it raises, nothing is left of it. Reads go on meanwhile; other
         threads' writes wait while the records are copied, not while the copy is synced.
+        `progress` is called as progress(done_bytes, total_bytes).
 
         O(bytes of live records), one disk sync for each shard and a few more.
 
@@ -1257,7 +1262,7 @@ class KVMap(MutableMapping[Key, V], Generic[V]):
         with copying:
             with self._lock:
                 index = self._everything()
-                told = backup.copy(self._store, index, self._seq, path)
+                told = backup.copy(self._store, index, self._seq, path, progress)
             backup.finish(self._store.files, told, path)
 
     def _write_back(self) -> None:
