@@ -8,7 +8,7 @@ import threading
 import warnings
 import weakref
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, MutableMapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from errno import EEXIST
 from heapq import heapify, heappop, heappush
@@ -1430,9 +1430,11 @@ class KVMap(MutableMapping[Key, V], Generic[V]):
     ) -> Iterator[Key]:
         for key in keys:
             if self._size(index) != size:
-                raise RuntimeError("dictionary changed size during iteration")
+                break
             if key in self:
                 yield key
+        if self._size(index) != size:
+            raise RuntimeError("dictionary changed size during iteration")
 
     def keys(self) -> Keys:
         """A live view of the keys, as a dict's."""
@@ -1619,8 +1621,9 @@ _open_maps: weakref.WeakValueDictionary[int, KVMap[Any]] = weakref.WeakValueDict
 
 
 def _close_all() -> None:
-    for each in list(_open_maps.values()):
-        each.close()
+    with ExitStack() as stack:  # which goes on where one of them fails
+        for each in list(_open_maps.values()):
+            stack.callback(each.close)
 
 
 def _after_fork_all() -> None:

@@ -101,7 +101,7 @@ def open(
     _check_options(timeout, limits, mode, encode, decode)
     seconds = check_ttl(ttl)
     store = Store.open(
-        new_path() if path is None else os.path.abspath(os.fspath(path)),
+        new_path() if path is None else _whole_path(path),
         flag,
         timeout=timeout,
         shards=shards,
@@ -126,9 +126,20 @@ def _check_options(timeout: Any, limits: Any, mode: Any, encode: Any, decode: An
         raise TypeError(f"limits must be kvmap.Limits or None, not {limits!r}")
     if type(mode) is not int:
         raise TypeError(f"mode must be an int such as 0o700, not {mode!r}")
+    if not 0 <= mode <= 0o7777:
+        raise ValueError(f"mode must be permissions such as 0o700, not {mode}")
     for name, hook in (("encode", encode), ("decode", decode)):
         if hook is not None and not callable(hook):
             raise TypeError(f"{name} must be callable or None, not {hook!r}")
+
+
+def _whole_path(path: str | os.PathLike[str]) -> str:
+    name = os.fspath(path)
+    if not isinstance(name, str):
+        raise TypeError(f"path must be a str or an os.PathLike of one, not {path!r}")
+    if not name:
+        raise ValueError('path is empty; "." is the current directory')
+    return os.path.abspath(name)
 
 
 def new_path() -> str:

@@ -102,7 +102,11 @@ class Store:
                 raise NotAStoreError(f"{path} is a file; a store is a directory")
             if flag in "rw":
                 raise FileNotFoundError(2, 'no store here; flag "c" creates one', path)
-            files.make_folder(path, mode)
+            try:
+                files.make_folder(path, mode)
+            except FileExistsError:
+                if not files.is_folder(path):
+                    raise  # else another process has just made it: whoever gets the lock owns it
         check_folder(path, flag, files)
         store = cls(path, files, acquire(path, timeout, files), read_only=flag == "r")
         try:
@@ -186,7 +190,12 @@ class Store:
             self.release()
 
     def release(self) -> None:
-        """Give up ownership; a lock file that still names an owner tells of an unclean end."""
+        """Give up ownership; a lock file that still names an owner tells of an unclean end.
+
+        Harmless when it was given up before: the lock file may be the next owner's by now.
+        """
+        if not self._lock.is_locked:
+            return
         for number in range(len(self.maps)):
             self.maps.put(number, None)
         if self.manifest.closed is not None:
@@ -397,6 +406,10 @@ def check_folder(path: str, flag: str, files: Files) -> None:
     """Refuse a directory that holds files and is no store, before anything in it is touched."""
     names = check_names(path, files)
     if manifest.NAME in names:
+        if flag != "n":
+            name = os.path.join(path, manifest.NAME)
+            files.size(name)  # refuses what is no plain file
+            Manifest.from_bytes(name, files.read(name))
         return
     if flag in "rw":
         raise NotAStoreError(f'{path} holds no kvmap store; flag "c" creates one')

@@ -23,6 +23,7 @@ from helpers import files_of, killed, python
 from invariants import check
 
 import kvmap
+from kvmap.files import Files
 
 OWNER = """
 import sys, kvmap
@@ -122,6 +123,36 @@ def test_a_killed_owners_store_is_free_at_once(path: Path) -> None:
     assert json.loads((path / "lock").read_text())["pid"] == other.pid, "not closed cleanly"
     with kvmap.open(path) as d:
         assert dict(d) == {"written": "by the other process"}
+        check(d)
+
+
+def test_closing_does_not_touch_what_the_next_owner_wrote(path: Path) -> None:
+    d = kvmap.open(path)
+    let_go = d._store._lock.release
+    second: list[kvmap.KVMap[Any]] = []
+
+    def release(*arguments: Any) -> None:
+        let_go(*arguments)
+        if not second:
+            second.append(kvmap.open(path))
+
+    d._store._lock.release = release  # type: ignore[method-assign]
+    d.close()
+    assert json.loads((path / "lock").read_text())["pid"] == os.getpid()
+    with pytest.raises(kvmap.StoreLockedError, match=f"process {os.getpid()}"):
+        kvmap.open(path)
+    second[0].close()
+
+
+def test_a_directory_that_another_process_makes_meanwhile_is_opened(path: Path) -> None:
+    class Late(Files):
+        def make_folder(self, path: str, mode: int) -> None:
+            super().make_folder(path, mode)
+            if not path.endswith("shards"):
+                raise FileExistsError(path)
+
+    with kvmap.open(path, files=Late()) as d:
+        d["a"] = 1
         check(d)
 
 
@@ -487,6 +518,7 @@ shutil.rmtree(maps[1].path)
     process = python(code, path)
     _, err = process.communicate(timeout=60)
     assert "FileNotFoundError" in err
+    assert "never closed" not in err
     for name in "ac":
         assert (path / name / "lock").read_text() == ""
         with kvmap.open(path / name) as d:

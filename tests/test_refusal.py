@@ -77,6 +77,20 @@ def test_a_store_without_its_manifest_is_not_taken_for_a_new_one(path: Path) -> 
         assert dict(d) == {"ada": 1}
 
 
+@pytest.mark.parametrize("flag", ["c", "w", "r"])
+@pytest.mark.parametrize("text", [b'{"my":"settings"}', sealed(b'{"format":7,"new":{}'), b"x"])
+def test_what_is_refused_for_its_manifest_is_left_untouched(
+    path: Path, flag: str, text: bytes
+) -> None:
+    path.mkdir()
+    (path / "kvmap.json").write_bytes(text)
+    (path / "lock").write_bytes(b"of another program")
+    before = files_of(path)
+    with pytest.raises(kvmap.NotAStoreError):
+        kvmap.open(path, flag)
+    assert files_of(path) == before
+
+
 def test_a_newer_format_names_both(path: Path) -> None:
     with kvmap.open(path) as d:
         d["ada"] = 1
@@ -138,6 +152,7 @@ def test_a_broken_manifest_names_itself(path: Path, text: bytes) -> None:
         ({"encode": "json"}, TypeError, "encode must be"),
         ({"decode": 3}, TypeError, "decode must be"),
         ({"mode": "rwx"}, TypeError, "mode must be"),
+        ({"mode": -1}, ValueError, "mode must be"),
     ],
 )
 def test_wrong_arguments(
@@ -150,8 +165,17 @@ def test_wrong_arguments(
 
 @pytest.mark.parametrize("wrong", [3, 1.5, ["store"], object(), b"store"])
 def test_a_path_that_is_none(wrong: Any) -> None:
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match="path|PathLike"):
         kvmap.open(wrong)
+
+
+def test_an_empty_path_is_not_the_current_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="path is empty"):
+        kvmap.open("")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_path_with_a_null_character(tmp_path: Path) -> None:
