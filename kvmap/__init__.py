@@ -70,8 +70,3 @@ def __getattr__(name: str) -> Any:
     found = getattr(import_module(f"kvmap.{_LATER[name]}"), name)
     globals()[name] = found
     return found
-
-
-def open_with(files: Any, path: Any = None, flag: str = "c", **options: Any) -> KVMap[Any]:
-    """`open` with the stand-in for the operating system first, as tests write it."""
-    return open(path, flag, files=files, **options)

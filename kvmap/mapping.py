@@ -1,56 +1,40 @@
-"""KVMap: the dict's face, time to live, transactions. Knows no file."""
+"""KVMap: the dict's face. Knows no file."""
 
 from __future__ import annotations
 
 import atexit
 import os
-import threading
 import warnings
 import weakref
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, MutableMapping
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from errno import EEXIST
-from heapq import heapify, heappop, heappush
 from pathlib import Path
 from struct import error as StructError
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar, cast, overload
 from zlib import crc32
 
-from orjson import JSONDecodeError, dumps, loads
+from orjson import JSONDecodeError, loads
 
-from kvmap import backup, keys, snapshot
+from kvmap import backup, snapshot
 from kvmap.errors import (
     CorruptStoreError,
     KeyExistsError,
     LimitError,
-    ReadOnlyError,
-    StoreClosedError,
 )
-from kvmap.files import Map
 from kvmap.keys import Key
 from kvmap.overlay import Overlay
 from kvmap.record import (
     INF,
-    TAIL,
     UNTIMED,
     Entry,
-    build,
-    copy_live,
     deadline,
-    key_text,
-    pack,
-    timed,
-    tombstone,
     unpack_order,
-    unpack_shard,
     unpack_value,
 )
-from kvmap.record import (
-    number as number_of,
-)
-from kvmap.shard import SLACK, Shard
 from kvmap.store import Store
+from kvmap.transactions import TransactionalStore
 from kvmap.values import encode as encode_value
 from kvmap.views import Items, Keys, Values
 
@@ -76,16 +60,9 @@ DEFAULT = _Default()
 _MISSING: Any = object()
 
 _CLOSED = "the map is closed"
-_FORKED = "the map belongs to the process that this one was forked from; open the store again here"
 
 
-# One record to be written with others: key, shard, line, where the value starts in the line (0 for
-# a tombstone), checksums before and after the value, place, deadline, and the length of the record
-# that it makes dead. A plain tuple, because making a named one takes a tenth of an update's time.
-Change = tuple[Key, int, bytes, int, int, int, int, float, int]
-
-
-class KVMap(MutableMapping[Key, V], Generic[V]):
+class KVMap(TransactionalStore, MutableMapping[Key, V], Generic[V]):
     """A dict whose entries are on disk. Made by `kvmap.open`."""
 
     __hash__ = None  # type: ignore[assignment]
@@ -99,42 +76,16 @@ class KVMap(MutableMapping[Key, V], Generic[V]):
         decode: Callable[[Any], Any] | None = None,
         writeback: bool = False,
     ) -> None:
-        self._store = store
-        self._maps = store.maps
-        self._shards = store.shards
-        self._mask = store.mask
-        self._sync = sync
-        for shard in (*store.shards, store.journal):
-            shard.fill = sync
+        super().__init__(store, sync=sync)
         self._encode, self._decode = encode, decode
         self._handed: dict[Key, Any] | None = {} if writeback else None
-        # Whether values come and go as they are, so that the hot paths need ask no more.
         self._plain = decode is None and not writeback
-        self._wraps = encode is not None or store.manifest.limits.value_bytes is not None
-        self._now = store.files.now
-        self._limits = store.manifest.limits
-        self._most_bytes = self._limits.store_bytes
+        """Whether values come as they are in the file, so that the hot paths need ask no more."""
+        self._wraps = encode is not None or self._limits.value_bytes is not None
+        """Whether a value on its way in needs more than its JSON text."""
         self._ttl = store.manifest.ttl or INF
-        self._seq = store.last_seq()
-        self._why: str | None = None
-        self._lock = threading.RLock()
-        # Held while entries and maps change together; a reader that met a half-made change takes it.
-        self._gate = threading.RLock()
-        # Where each key's record stands, by key, in the map's order once all shards are loaded.
-        self._base: dict[Key, Entry] = {}
-        # What lock-free reads look into: the base, or an empty dict that diverts them to `_find`.
-        self._index = self._base
-        # What writes go to: the base, a transaction's overlay, or None where they are refused.
-        self._target: MutableMapping[Key, Entry] | None = None if store.read_only else self._base
-        # The base once all shards are loaded, so that a key it lacks is known to be missing.
-        self._whole = self._base if all(shard.loaded for shard in store.shards) else None
-        self._heap: list[tuple[float, int, Key]] = []
-        """Deadlines, soonest first; one that no longer is its key's own is passed over."""
-        self._swept = self._lost = self._purged = 0
-        """Entries found expired so far; those taken out of the base; those `purge` has reported."""
-        self._overlay: Overlay | None = None
-        self._depth = 0
-        self._writer = 0
+        self._purged = 0
+        """Expired entries that `purge` has reported."""
         _open_maps[id(self)] = self
 
     # Reading
@@ -181,53 +132,6 @@ class KVMap(MutableMapping[Key, V], Generic[V]):
             raise CorruptStoreError(path, unpack_value(entry)[0] + error.pos, str(error)) from None
         return value if self._decode is None else self._decode(value)
 
-    def _text(self, key: Key, entry: Entry) -> tuple[bytes, int]:
-        """The JSON text of a record's value, its checksum verified, and the shard it stands in."""
-        start, end, seed, crc, number = unpack_value(entry)
-        mapped = self._maps[number] if number < len(self._maps) else None
-        data = b"" if mapped is None else mapped[start:end]
-        if mapped is None or crc32(data, seed) != crc:
-            # Compaction may have moved the record, or the map was given up for another shard's.
-            with self._gate:
-                found = self._view().get(key)
-                if found is None:
-                    raise KeyError(key)
-                start, end, seed, crc, number = unpack_value(found)
-                if number >= len(self._maps):
-                    raise CorruptStoreError(self._store.path, 0, f"there is no shard {number}")
-                shard = self._store.journal if number > self._mask else self._shards[number]
-                mapped = shard.mapped()
-                data = b"" if mapped is None else mapped[start:end]
-                if crc32(data, seed) != crc:
-                    raise CorruptStoreError(
-                        shard.path, start, f"the value of key {key!r:.80} has a wrong checksum"
-                    )
-        return data, number
-
-    def _path_of(self, number: int) -> str:
-        return self._store.journal.path if number > self._mask else self._shards[number].path
-
-    def _view(self) -> MutableMapping[Key, Entry]:
-        """The index as this thread sees it. Raises StoreClosedError."""
-        if self._why is not None:
-            raise StoreClosedError(f"{self._why} ({self._store.path})")
-        overlay = self._overlay
-        if overlay is not None and self._writer == threading.get_ident():
-            return overlay
-        return self._base
-
-    def _find(self, key: Key) -> Entry | None:
-        """The entry of a key that is there and not expired; loads its shard where it must."""
-        with self._gate:
-            entry = self._view().get(key)
-        if entry is None and self._whole is None:
-            self._load_shard_of(key)
-            with self._gate:
-                entry = self._view().get(key)
-        if entry is not None and len(entry) > UNTIMED and deadline(entry) <= self._now():
-            return None
-        return entry
-
     def __contains__(self, key: object) -> bool:
         index = self._index
         if key in index:
@@ -268,159 +172,6 @@ class KVMap(MutableMapping[Key, V], Generic[V]):
         if index is self._whole and not self._heap:
             return len(index)
         return len(self._everything())
-
-    # Loading
-
-    def _load_shard_of(self, key: Key) -> None:
-        try:
-            number = keys.bucket(key, self._mask)
-        except TypeError:
-            # What JSON can't hold may be equal to a key all the same, as Decimal(1) is to 1.
-            self._everything()
-            return
-        if not self._shards[number].loaded:
-            with self._lock:
-                self._load(number)
-
-    def _load(self, number: int) -> None:
-        shard = self._shards[number]
-        if shard.loaded or self._why is not None:
-            return
-        found = self._store.load(number)
-        # A key's next write must have a higher number than any that its shard knows.
-        self._seq = max(self._seq, shard.last)
-        now = self._now()
-        timed = [(key, entry) for key, entry in found.items() if len(entry) > UNTIMED]
-        expired = 0
-        for key, entry in timed:
-            if deadline(entry) <= now:
-                del found[key]
-                shard.live -= unpack_order(entry)[1]
-                expired += 1
-            else:
-                self._push(key, entry)
-        try:
-            self._base.update(found)
-            shard.loaded = True
-        except BaseException:
-            # Not half of it: whoever asks next reads the shard again.
-            shard.loaded = False
-            for key in found:
-                self._base.pop(key, None)
-            raise
-        self._swept += expired
-        self._lost += expired
-
-    def _everything(self) -> MutableMapping[Key, Entry]:
-        """The index with all shards loaded, in the map's order, without expired entries."""
-        if self._whole is None:
-            with self._lock:
-                self._view()
-                if self._whole is None:
-                    self._load_all()
-        view = self._view()
-        soonest = self._heap[:1]  # a copy, for another thread may take it out meanwhile
-        if soonest and soonest[0][0] <= self._now():
-            if view is self._base and self._overlay is not None:
-                # Another thread's transaction holds the lock; count without touching the index.
-                now = self._now()
-                return {key: entry for key, entry in view.copy().items() if deadline(entry) > now}
-            with self._lock:
-                self._sweep()
-        return view
-
-    def _load_all(self) -> None:
-        whole = None
-        try:
-            stored = snapshot.load(self._store)
-            if stored is None:
-                for number in range(len(self._shards)):
-                    self._load(number)
-                places = [unpack_order(entry)[0] for entry in self._base.values()]
-                items = list(self._base.items())
-                whole = dict([items[i] for i in sorted(range(len(items)), key=places.__getitem__)])
-            else:
-                index, has_deadlines = stored
-                if has_deadlines:
-                    self._rebuild_heap(index)
-                # What was found expired so far is in the stored index, and found again.
-                self._swept = self._lost = 0
-                whole = index
-            self._take_whole(whole)
-        except BaseException:
-            if whole is not None:
-                self._take_whole(whole)
-            else:
-                self._recount()
-            raise
-
-    def _take_whole(self, whole: dict[Key, Entry]) -> None:
-        """Let this be the index from now on; may be called again when it was interrupted."""
-        with self._gate:
-            if self._target is self._base:
-                self._target = whole
-            if self._index is self._base:
-                self._index = whole
-            if self._overlay is not None:
-                self._overlay.base = whole
-            self._base = self._whole = whole
-            for shard in self._shards:
-                shard.loaded = True
-
-    # Deadlines
-
-    def _trim_heap(self) -> None:
-        """Begin anew where most of the heap is deadlines that were replaced before they came.
-
-        Not while entries are on their way into the base, for it would lose their deadlines.
-        """
-        if len(self._heap) > 2 * len(self._base) + 1024 and self._overlay is None:
-            self._rebuild_heap()
-
-    def _push(self, key: Key, entry: Entry) -> None:
-        heappush(self._heap, (deadline(entry), unpack_order(entry)[0], key))
-
-    def _rebuild_heap(self, index: dict[Key, Entry] | None = None) -> None:
-        self._heap = [
-            (deadline(entry), unpack_order(entry)[0], key)
-            for key, entry in (self._base if index is None else index).items()
-            if len(entry) > UNTIMED
-        ]
-        heapify(self._heap)
-
-    def _sweep(self) -> None:
-        """Take expired entries out of the index; their bytes go at the next compaction."""
-        now, view = self._now(), self._view()
-        try:
-            while self._heap and self._heap[0][0] <= now:
-                moment, _, key = self._heap[0]
-                entry = view.get(key)
-                if entry is not None and deadline(entry) == moment:
-                    if isinstance(view, Overlay) and key in view.over:
-                        # What it has overwritten must not come back.
-                        view.tombstones[key] = self._removal(key, entry)
-                    del view[key]
-                    self._swept += 1
-                    if view is self._base:
-                        self._shards[unpack_shard(entry)[0]].live -= unpack_order(entry)[1]
-                        self._lost += 1
-                    else:
-                        cast(Overlay, view).swept += 1
-                    if self._handed is not None:
-                        self._handed.pop(key, None)
-                heappop(self._heap)
-        except BaseException:
-            self._recount()
-            raise
-
-    def _recount(self) -> None:
-        """Compute anew what an interrupted step may have left half counted. O(n)."""
-        live = [0] * (len(self._shards) + 1)  # the last: a journal read with flag "r"
-        for entry in self._base.values():
-            live[unpack_shard(entry)[0]] += unpack_order(entry)[1]
-        for shard in self._shards:
-            if shard.loaded:
-                shard.live = live[shard.number]
 
     # Writing one record
 
@@ -527,334 +278,6 @@ class KVMap(MutableMapping[Key, V], Generic[V]):
     def _is_locked_here(self) -> bool:
         """Whether this thread is inside a transaction or an edit."""
         return bool(cast(Any, self._lock)._is_owned())  # as threading.Condition asks it
-
-    def _writable(self) -> MutableMapping[Key, Entry]:
-        """What writes go to. Raises StoreClosedError or ReadOnlyError. The caller holds the lock."""
-        target = self._target
-        if target is None:
-            self._view()
-            raise ReadOnlyError(f'{self._store.path} was opened with flag "r"')
-        return target
-
-    def _old(self, key: Key) -> Entry | None:
-        """The entry that a write to `key` will replace, unless it has expired."""
-        target = self._writable()
-        entry = target.get(key)
-        if entry is None and self._whole is None:
-            self._load_shard_of(key)
-            target = self._writable()  # loading all shards may have replaced it
-            entry = target.get(key)
-        if self._heap and self._heap[0][0] <= self._now():
-            self._sweep()
-            entry = target.get(key)
-        return entry
-
-    def _put(self, key: Key, text: bytes, expires: float) -> None:
-        """Write a record. The caller holds the lock and has encoded the value."""
-        target = self._target
-        old = None if target is None else target.get(key)
-        # A key that is missing in a wholly loaded index without deadlines needs no closer look.
-        if self._heap or (old is None and target is not self._whole) or target is None:
-            old = self._old(key)
-        if old is None:
-            key, name = self._checked(key)
-            place = freed = 0
-        else:
-            place, freed = unpack_order(old)
-            if type(key) is str:
-                name = dumps(key)
-            else:
-                key, name = self._known(key, old)
-        self._seq = seq = self._seq + 1
-        line, start, seed, crc = build(name, seq, place, expires, text)
-        size = len(line)
-        if self._most_bytes is not None:
-            self._check_size(size - freed)
-            target = self._target  # loading all shards may have replaced it
-        if target is not self._base:
-            shard = self._store.journal
-        elif type(key) is str:
-            shard = self._shards[crc32(name) & self._mask]
-        else:
-            shard = self._shards[keys.bucket(key, self._mask)]
-        number = shard.number
-        mapped = self._maps[number]
-        if mapped is None or shard.end + size > len(mapped):
-            mapped = self._room(shard, size)
-        at = shard.end
-        end = at + size
-        entry = pack(at + start, end - TAIL, seed, crc, number, place or seq, size)
-        if expires != INF:
-            entry = timed(entry, expires)
-            self._trim_heap()
-            self._push(key, entry)
-        self._append(shard, mapped, at, end, line, key, entry, freed)
-
-    def _delete(self, key: Key, old: Entry) -> None:
-        """Write a tombstone. The caller holds the lock."""
-        removal = self._removal(key, old)
-        _, number, line, *_, freed = removal
-        shard = self._shards[number]
-        if self._overlay is not None:
-            self._overlay.tombstones[key] = removal
-            shard = self._store.journal
-        mapped = self._maps[shard.number]
-        if mapped is None or shard.end + len(line) > len(mapped):
-            mapped = self._room(shard, len(line))
-        at = shard.end
-        self._append(shard, mapped, at, at + len(line), line, key, None, freed)
-        if self._handed is not None:
-            self._handed.pop(key, None)
-
-    def _removal(self, key: Key, old: Entry) -> Change:
-        """The tombstone of a key that is there."""
-        place, freed = unpack_order(old)
-        key, name = self._known(key, old)
-        number = (crc32(name) if type(key) is str else keys.bucket(key, self._mask)) & self._mask
-        self._seq = seq = self._seq + 1
-        return key, number, tombstone(name, seq), 0, 0, 0, place, INF, freed
-
-    def _append(
-        self,
-        shard: Shard,
-        mapped: Map,
-        at: int,
-        end: int,
-        line: bytes,
-        key: Key,
-        entry: Entry | None,
-        freed: int,
-    ) -> None:
-        """Copy a line to bytes `at` to `end` of a shard and publish it; without an entry the key goes.
-
-        An exception at any point, KeyboardInterrupt too, leaves the write done or undone, in
-        memory and on disk alike. The caller holds the lock and has made room.
-        """
-        target = self._target
-        assert target is not None
-        live = shard.live - freed
-        if entry is not None:
-            live += end - at
-        try:
-            mapped[at:end] = line
-            if self._sync and target is self._base:
-                shard.sync_through(end)
-            if entry is None:
-                del target[key]
-            else:
-                target[key] = entry
-            shard.end = end
-            shard.live = live
-        except BaseException:
-            if target.get(key) is entry:
-                shard.end, shard.live = end, live
-            else:
-                shard.erase(mapped, end - at)
-            raise
-        if freed and target is self._base and shard.worn:
-            self._compact_if_possible(shard)
-
-    def _checked(self, key: Key) -> tuple[Key, bytes]:
-        """A new key as it will come back, and its JSON text; raises what a key may raise."""
-        if type(key) is not str:
-            key = keys.plain(key)
-        name = keys.text(key)
-        most = self._limits.key_chars
-        if most is not None and len(key if type(key) is str else name.decode()) > most:
-            raise LimitError(f"key {key!r:.80} is longer than the limit of {most} characters")
-        return key, name
-
-    def _change(self, key: Key, text: bytes, expires: float) -> Change:
-        """A record that is to be written with others."""
-        target = self._target
-        old = None if target is None else target.get(key)
-        if self._heap or (old is None and target is not self._whole) or target is None:
-            old = self._old(key)
-        if old is None:
-            key, name = self._checked(key)
-            place = freed = 0
-        else:
-            place, freed = unpack_order(old)
-            key, name = self._known(key, old)
-        number = crc32(name) if type(key) is str else keys.bucket(key, self._mask)
-        self._seq = seq = self._seq + 1
-        line, start, seed, crc = build(name, seq, place, expires, text)
-        return key, number & self._mask, line, start, seed, crc, place or seq, expires, freed
-
-    def _known(self, key: Key, old: Entry) -> tuple[Key, bytes]:
-        """A key as it was first stored, and its JSON text: `1` stays `1` when `True` overwrites it."""
-        if type(key) is str:
-            return key, dumps(key)
-        start, end, seed, _, number = unpack_value(old)
-        shard = self._shard(number)
-        mapped = shard.mapped()
-        begin = end + TAIL - unpack_order(old)[1]
-        head = b"" if mapped is None else mapped[begin:start]
-        if crc32(head) != seed:
-            raise CorruptStoreError(shard.path, begin, f"key {key!r:.80} has a wrong checksum")
-        name = key_text(head)
-        return keys.from_json(loads(name)), name
-
-    def _check_size(self, growth: int) -> None:
-        """Raise LimitError where `growth` more bytes of live records are too many."""
-        most = self._most_bytes
-        if most is not None and growth > 0:
-            # Without a sweep: the entry that is to be overwritten must not go in between.
-            if self._whole is None:
-                self._load_all()
-            size = sum([shard.live for shard in self._shards]) + self._store.journal.live + growth
-            if size > most:
-                raise LimitError(
-                    f"the store would hold {size} bytes of records, the limit is {most}; "
-                    "delete entries or open it with larger limits"
-                )
-
-    def _room(self, shard: Shard, size: int) -> Any:
-        """The shard's map with room for `size` more bytes; space is first sought in dead records."""
-        if shard.worn and shard is not self._store.journal:
-            self._compact_if_possible(shard)
-        return shard.make_room(size)
-
-    # Writing many records
-
-    def _write_all(
-        self,
-        changes: list[Change],
-        gone: Iterable[Key] = (),
-        seal: Callable[[], None] | None = None,
-    ) -> None:
-        """Append lines and publish them in one step.
-
-        `gone` are keys to take out first; `seal` is called when all space is reserved. Like
-        `_write`, all of it is done or none. The caller holds the lock.
-        """
-        if seal is None and self._most_bytes is not None:
-            # A transaction's records were counted when the block wrote them.
-            self._check_size(sum([len(each[2]) - each[8] for each in changes if each[3]]))
-        target = self._writable()
-        self._trim_heap()
-        by_shard: dict[int, list[Change]] = {}
-        if target is self._base:
-            for change in changes:
-                by_shard.setdefault(change[1], []).append(change)
-        else:
-            by_shard[self._store.journal.number] = changes
-        shards = [self._shard(number) for number in by_shard]
-        lines = [[change[2] for change in some] for some in by_shard.values()]
-        sizes = [sum(map(len, some)) for some in lines]
-        maps = [self._room(shard, size) for shard, size in zip(shards, sizes, strict=True)]
-        ends = [shard.end + size for shard, size in zip(shards, sizes, strict=True)]
-        new, lives = self._entries(changes, by_shard)
-        if seal is not None:
-            # A key that was inserted and then overwritten in the block stays where it was inserted.
-            new = dict(sorted(new.items(), key=lambda each: unpack_order(each[1])[0]))
-        published = False
-        try:
-            if seal is not None:
-                seal()
-            for shard, mapped, some, end in zip(shards, maps, lines, ends, strict=True):
-                shard.copy(mapped, some)
-                if self._sync and shard is not self._store.journal:
-                    shard.sync_through(end)
-            published = True
-            self._publish(target, gone, new, shards, ends, lives)
-        except BaseException:
-            if published:
-                self._publish(target, gone, new, shards, ends, lives)
-            else:
-                for shard, mapped, size in zip(shards, maps, sizes, strict=True):
-                    shard.erase(mapped, size)
-            raise
-        for shard in shards:
-            if shard.worn and shard is not self._store.journal:
-                self._compact_if_possible(shard)
-
-    def _entries(
-        self, changes: list[Change], by_shard: dict[int, list[Change]]
-    ) -> tuple[dict[Key, Entry], list[int]]:
-        """Where the changes' records will stand, in the changes' order, and each shard's live bytes."""
-        found: dict[Key, Entry] = {}
-        lives = []
-        for number, some in by_shard.items():
-            shard = self._shard(number)
-            at, live = shard.end, shard.live
-            for key, _, line, start, seed, crc, place, expires, freed in some:
-                size = len(line)
-                live -= freed
-                if start:
-                    live += size
-                    begin, end = at + start, at + size - TAIL
-                    if expires == INF:
-                        found[key] = pack(begin, end, seed, crc, number, place, size)
-                    else:
-                        entry = timed(pack(begin, end, seed, crc, number, place, size), expires)
-                        found[key] = entry
-                        self._push(key, entry)
-                at += size
-            lives.append(live)
-        if len(by_shard) > 1:
-            found = {change[0]: found[change[0]] for change in changes if change[3]}
-        return found, lives
-
-    def _publish(
-        self,
-        target: MutableMapping[Key, Entry],
-        gone: Iterable[Key],
-        new: dict[Key, Entry],
-        shards: list[Shard],
-        ends: list[int],
-        lives: list[int],
-    ) -> None:
-        """Let readers see what was written; may be called again when it was interrupted."""
-        with self._gate:
-            for key in gone:
-                target.pop(key, None)
-            target.update(new)
-        for shard, end, live in zip(shards, ends, lives, strict=True):
-            shard.end, shard.live = end, live
-
-    def _shard(self, number: int) -> Shard:
-        return self._store.journal if number > self._mask else self._shards[number]
-
-    # Compaction
-
-    def _compact_if_possible(self, shard: Shard) -> None:
-        """Compact a shard in passing: a write that was done must not fail for want of room.
-
-        What stands in the way is met again by `compact()`, or when the damaged record is read.
-        """
-        if shard.end >= shard.rest_until:
-            try:
-                self._compact(shard)
-            except (OSError, CorruptStoreError):
-                shard.rest_until = shard.end + max(SLACK, shard.end >> 3)
-
-    def _compact(self, shard: Shard) -> None:
-        mapped = shard.mapped()
-        if mapped is None:
-            return
-        if not shard.intact():
-            raise CorruptStoreError(shard.path, 0, "can't be compacted: the file was damaged")
-        try:
-            data, places, size = copy_live(mapped[: shard.end], self._base)
-        except (ValueError, TypeError, LookupError) as error:
-            raise CorruptStoreError(shard.path, 0, f"can't be compacted: {error}") from None
-        if size != shard.live:
-            raise CorruptStoreError(shard.path, 0, "can't be compacted: a live record is damaged")
-        new = self._store.write_new(shard, data)
-        try:
-            self._take_new(shard, new, data, places)
-        except BaseException:
-            if shard.was_replaced():
-                self._take_new(shard, new, data, places)
-            else:
-                shard.drop_new()
-            raise
-
-    def _take_new(self, shard: Shard, new: Any, data: bytes, moved: dict[Key, Entry]) -> None:
-        with self._gate:
-            shard.take_new(new, data)
-            self._base.update(moved)
 
     def compact(self) -> None:
         """Rewrite every shard without its dead records. O(bytes of the store).
@@ -1030,16 +453,6 @@ class KVMap(MutableMapping[Key, V], Generic[V]):
                     self._forget_all()
                 raise
 
-    def _forget_all(self) -> None:
-        with self._gate:
-            self._base.clear()
-            self._whole = self._base
-            self._heap = []
-            if self._handed is not None:
-                self._handed.clear()
-            for shard in self._shards:
-                shard.reset()
-
     def purge(self) -> int:
         """Drop the entries that have expired by now, and return how many these were.
 
@@ -1098,71 +511,6 @@ class KVMap(MutableMapping[Key, V], Generic[V]):
                 except BaseException:
                     self._end_transaction()  # what an interrupt has left of it
                     raise
-
-    def _begin_transaction(self) -> None:
-        with self._gate:
-            self._writer = threading.get_ident()
-            self._overlay = self._target = Overlay(self._base)
-            self._index = {}
-
-    def _end_transaction(self) -> None:
-        """Go back to the base; may be called again when it was interrupted."""
-        if self._why is not None:
-            return
-        overlay = self._overlay
-        if overlay is not None:
-            if self._handed is not None and not overlay.committed:
-                for key in (*overlay.over, *overlay.fresh, *overlay.gone):
-                    self._handed.pop(key, None)
-            if overlay.swept:
-                self._rebuild_heap()
-            with self._gate:
-                self._target = self._index = self._base
-                self._overlay = None
-        if self._store.journal.end:
-            self._store.drop_journal(sync=self._sync)
-
-    def _commit(self) -> None:
-        """Write the transaction's outcome: a commit line in the journal, then the shards."""
-        overlay = self._overlay
-        if self._why is not None or overlay is None:
-            raise StoreClosedError(f"{self._why} ({self._store.path}); the transaction is undone")
-        changes = [
-            self._final(key, entry)
-            for key, entry in (*overlay.over.items(), *overlay.fresh.items())
-        ]
-        gone = [key for key in overlay.gone if key in overlay.fresh or key in overlay.tombstones]
-        changes += [
-            (*overlay.tombstones[key][:-1], unpack_order(self._base[key])[1])
-            for key in gone
-            if key not in overlay.fresh
-        ]
-        if changes:
-            # A file's last record must be its latest: what is written after a crash counts from it.
-            changes.sort(key=lambda change: number_of(change[2]))
-            self._target = self._base
-            self._write_all(changes, gone, seal=lambda: self._store.seal_journal(sync=self._sync))
-        overlay.committed = True
-
-    def _final(self, key: Key, entry: Entry) -> Change:
-        """The change that brings a transaction's record from the journal into its shard."""
-        start, end, seed, crc, number = unpack_value(entry)
-        place, size = unpack_order(entry)
-        mapped = self._maps[number]
-        assert mapped is not None
-        begin = end + TAIL - size
-        old = self._base.get(key)
-        return (
-            key,
-            keys.bucket(key, self._mask),
-            mapped[begin : begin + size],
-            start - begin,
-            seed,
-            crc,
-            place,
-            deadline(entry),
-            0 if old is None else unpack_order(old)[1],
-        )
 
     @contextmanager
     def edit(self, key: Key, default: V = _MISSING) -> Generator[V]:
@@ -1310,20 +658,8 @@ class KVMap(MutableMapping[Key, V], Generic[V]):
                 whole.clear()  # so that an iterator still under way notices
 
     def _let_go(self) -> None:
-        self._base = self._index = {}
-        self._whole = self._target = self._overlay = None
-        self._handed, self._heap = None, []
+        super()._let_go()
         _open_maps.pop(id(self), None)
-
-    def _after_fork(self) -> None:
-        """In a forked child: the store is the parent's, and so are locks that its threads held."""
-        self._lock, self._gate = threading.RLock(), threading.RLock()
-        self._why = _FORKED
-        self._maps[:] = [None] * len(self._maps)  # an iterator that goes on here must not read them
-        whole = self._whole
-        self._let_go()
-        if whole is not None:
-            whole.clear()  # as in `_shut`
 
     @property
     def closed(self) -> bool:

@@ -23,6 +23,8 @@ class Overlay(MutableMapping[Key, Entry]):
         """Keys inserted since, in order; they come after all of the base."""
         self.tombstones: dict[Key, Any] = {}
         """How the shards are told of keys that were deleted."""
+        self.lapsed: dict[Key, Entry] = {}
+        """What expired after it had overwritten an entry of the base, which must not come back."""
         self.swept = 0
         """Entries that expired meanwhile and are no longer in this view."""
         self.committed = False

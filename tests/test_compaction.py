@@ -72,7 +72,7 @@ def test_every_way_to_write_compacts(path: Path) -> None:
 
 
 def test_compact_leaves_live_records_alone(path: Path, clock: Clock) -> None:
-    with kvmap.open_with(clock, path, shards=2) as d:
+    with kvmap.open(path, shards=2, files=clock) as d:
         for number in range(100):
             d[str(number % 10)] = number
             d.set("expired", number, ttl=1)
@@ -86,7 +86,7 @@ def test_compact_leaves_live_records_alone(path: Path, clock: Clock) -> None:
         assert {shard.dead for shard in d._shards} == {0}
         for gone in (b"expired", b"deleted"):
             assert all(gone not in data for data in files_of(path).values())
-    with kvmap.open_with(clock, path) as d:
+    with kvmap.open(path, files=clock) as d:
         assert list(d.items()) == items
         check(d)
 
@@ -149,7 +149,7 @@ class Full(Files):
 
 def test_a_write_does_not_fail_for_want_of_room_to_compact(path: Path) -> None:
     files = Full()
-    with kvmap.open_with(files, path, shards=1) as d:
+    with kvmap.open(path, shards=1, files=files) as d:
         d["a"] = 0
         files.full = True
         for number in range(3000):

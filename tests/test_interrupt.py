@@ -100,7 +100,7 @@ WORKS = [overwrite, insert, with_deadline, delete, update, compact, clear, trans
 def killed(path: Path, copy: Path, time: float) -> Contents:
     shutil.rmtree(copy, ignore_errors=True)
     shutil.copytree(path, copy)
-    with kvmap.open_with(Unsynced(time), copy) as d:
+    with kvmap.open(copy, files=Unsynced(time)) as d:
         found = contents(d)
         d.compact()
         check(d)
@@ -116,12 +116,12 @@ def test_an_interrupt_at_each_bytecode(
     if not SOAK and sync == loaded:
         pytest.skip("two of the four will do")
     made = tmp_path / "made"
-    with kvmap.open_with(Unsynced(), made, shards=2) as d:
+    with kvmap.open(made, shards=2, files=Unsynced()) as d:
         d.update({f"key {i}": "older" for i in range(5)})
         d.update({f"key {i}": i for i in range(5)})
         before = contents(d)
     shutil.copytree(made, tmp_path / "model")
-    with kvmap.open_with(Unsynced(), tmp_path / "model") as d:
+    with kvmap.open(tmp_path / "model", files=Unsynced()) as d:
         work(d)
         after = contents(d)
     tried = step = 0
@@ -129,7 +129,7 @@ def test_an_interrupt_at_each_bytecode(
     while True:
         path, files = tmp_path / f"store {at}", Unsynced()
         shutil.copytree(made, path)
-        d = kvmap.open_with(files, path, sync=sync)
+        d = kvmap.open(path, sync=sync, files=files)
         if loaded:
             assert len(d) == 5
             d["key 0"] = 0
@@ -156,7 +156,7 @@ def test_an_interrupt_at_each_bytecode(
         check(d)
         newer = contents(d)
         d.close()
-        with kvmap.open_with(Unsynced(), path) as d:
+        with kvmap.open(path, files=Unsynced()) as d:
             assert contents(d) == newer, where
         shutil.rmtree(path)
         if not step:

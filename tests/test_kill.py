@@ -27,13 +27,13 @@ def some_steps(seed: int) -> Any:
 def work(path: Path, seed: int, start: float, acknowledge: int) -> None:
     """What the child does until it is killed: a second passes with every step."""
     clock = Clock(start)
-    d = kvmap.open_with(clock, path, **OPTIONS)
+    d = kvmap.open(path, files=clock, **OPTIONS)
     os.write(acknowledge, b".")
     for number, step in enumerate(some_steps(seed)):
         clock.wait(1)
         if number % 500 == 499:
             d.close()
-            d = kvmap.open_with(clock, path, **OPTIONS)
+            d = kvmap.open(path, files=clock, **OPTIONS)
         take(d, step)
         os.write(acknowledge, b".")
 
@@ -85,7 +85,7 @@ def test_kills(tmp_path: Path) -> None:
         copy = path if choose.random() < 0.5 else tmp_path / "copy"
         if copy != path:
             shutil.copytree(path, copy)
-        with kvmap.open_with(clock, copy, **OPTIONS) as d:
+        with kvmap.open(copy, files=clock, **OPTIONS) as d:
             model = outcome(contents(d), model, cut_off)
             if copy == path:
                 for each in islice(some_steps(~seed), 20):

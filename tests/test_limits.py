@@ -85,7 +85,7 @@ def test_the_store_is_limited_by_the_bytes_of_its_live_records(path: Path) -> No
 
 def test_expired_and_deleted_records_do_not_count(path: Path, clock: Clock) -> None:
     limits = Limits(store_bytes=3_000)
-    with kvmap.open_with(clock, path, limits=limits) as d:
+    with kvmap.open(path, limits=limits, files=clock) as d:
         for _ in range(5):
             for number in range(10):
                 d.set(str(number), "x" * 200, ttl=5)

@@ -125,7 +125,7 @@ WORKS: list[Callable[[kvmap.KVMap[Any]], None]] = [
 
 
 def made(path: Path) -> None:
-    with kvmap.open_with(Unsynced(), path, shards=4) as d:
+    with kvmap.open(path, shards=4, files=Unsynced()) as d:
         d.update({f"key {i}": "older" for i in range(8)})
         d.update({f"key {i}": [i] * 3 for i in range(8)})
         d.set("timed", 1, ttl=1000)
@@ -135,7 +135,7 @@ def killed(path: Path, copy: Path) -> Contents:
     """What a copy of the store holds, as after a kill."""
     shutil.rmtree(copy, ignore_errors=True)
     shutil.copytree(path, copy)
-    with kvmap.open_with(Unsynced(), copy) as d:
+    with kvmap.open(copy, files=Unsynced()) as d:
         found = contents(d)
         d.compact()
         check(d)
@@ -163,7 +163,7 @@ def test_one_call_fails(
 
     def opened(path: Path, files: Unsynced) -> kvmap.KVMap[Any]:
         shutil.copytree(tmp_path / "made", path)
-        d = kvmap.open_with(files, path, sync=sync)
+        d = kvmap.open(path, sync=sync, files=files)
         if not fresh:
             d["key 7"] = "in use"
             assert len(d) == 9
@@ -175,7 +175,7 @@ def test_one_call_fails(
         work(d)
         after = contents(d)
     if fresh:
-        with kvmap.open_with(Unsynced(), tmp_path / "made") as d:
+        with kvmap.open(tmp_path / "made", files=Unsynced()) as d:
             before = contents(d)
     for at in count():
         files = Broken((errno.EIO, errno.ENOSPC)[at % 2], late)
@@ -223,6 +223,6 @@ def work_again(d: kvmap.KVMap[Any], found: Contents, path: Path, copy: Path, whe
     check(d)
     assert [each[:2] for each in killed(path, copy)] == expected, where
     d.close()
-    with kvmap.open_with(Unsynced(), path) as again:
+    with kvmap.open(path, files=Unsynced()) as again:
         assert list(again.items()) == expected, where
         check(again)

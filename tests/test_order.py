@@ -105,14 +105,14 @@ def test_an_insertion_after_a_crash_comes_last(path: Path, tmp_path: Path) -> No
 
 
 def test_a_key_that_expired_comes_back_last(path: Path, clock: Clock) -> None:
-    with kvmap.open_with(clock, path) as d:
+    with kvmap.open(path, files=clock) as d:
         d.set("short", 1, ttl=5)
         d["long"] = 1
         clock.wait(5)
         d["short"] = 2
         assert list(d) == ["long", "short"]
         check(d)
-    with kvmap.open_with(clock, path) as d:
+    with kvmap.open(path, files=clock) as d:
         assert list(d) == ["long", "short"]
 
 

@@ -40,7 +40,7 @@ class Cutter:
         self.moment = 0
 
     def open(self) -> Any:
-        return kvmap.open_with(self.disk, self.path, sync=self.sync, **OPTIONS)
+        return kvmap.open(self.path, sync=self.sync, files=self.disk, **OPTIONS)
 
     def run(self, count: int, seed: int) -> None:
         d = self.open()
@@ -97,12 +97,12 @@ class Cutter:
     def open_and_check(self, state: dict[str, Any]) -> None:
         lay(state, self.place)
         try:
-            with kvmap.open_with(self.here(), self.place / "store", **OPTIONS) as d:
+            with kvmap.open(self.place / "store", files=self.here(), **OPTIONS) as d:
                 found = contents(d)
                 (self.check_synced if self.sync else self.check_unsynced)(found)
                 d["after the cut"] = 1
             if self.moment % 10 == 0:
-                with kvmap.open_with(self.here(), self.place / "store", "r") as d:
+                with kvmap.open(self.place / "store", "r", files=self.here()) as d:
                     assert contents(d) == [*found, ("after the cut", 1, None)]
         finally:
             shutil.rmtree(self.place)

@@ -99,7 +99,7 @@ def test_value_sizes_go_by_powers_of_two(path: Path) -> None:
 
 
 def test_deadlines_hour_by_hour(path: Path, clock: Clock) -> None:
-    with kvmap.open_with(clock, path) as d:
+    with kvmap.open(path, files=clock) as d:
         d["forever"] = 0
         for hours in (0.5, 0.9, 1, 1.5, 23.9, 24, 500):
             d.set(f"{hours}", 0, ttl=hours * HOUR)

@@ -19,7 +19,7 @@ import kvmap
 
 @pytest.fixture
 def d(path: Path, clock: Clock) -> Iterator[kvmap.KVMap[Any]]:
-    with kvmap.open_with(clock, path, shards=4) as d:
+    with kvmap.open(path, shards=4, files=clock) as d:
         d.update(a=1, b=2, c=3)
         yield d
         if not d.closed:
@@ -30,7 +30,7 @@ def reopened(d: kvmap.KVMap[Any], tmp_path: Path) -> list[Any]:
     """What is in a copy of the store, as after a kill at this moment."""
     shutil.rmtree(tmp_path / "copy", ignore_errors=True)
     shutil.copytree(d.path, tmp_path / "copy")
-    with kvmap.open_with(Clock(d._now()), tmp_path / "copy") as copy:
+    with kvmap.open(tmp_path / "copy", files=Clock(d._now())) as copy:
         found = contents(copy)
         check(copy)
     return found
@@ -252,7 +252,7 @@ def test_a_stop_at_each_call_leaves_all_or_nothing(tmp_path: Path, sync: bool) -
         copies.append(tmp_path / "copies" / f"{len(copies)} {name}")
         shutil.copytree(tmp_path / "store", copies[-1])
 
-    with kvmap.open_with(files, tmp_path / "store", shards=4, sync=sync) as d:
+    with kvmap.open(tmp_path / "store", shards=4, sync=sync, files=files) as d:
         d.update({f"key {i}": i for i in range(10)})
         d["large"] = "x" * 10_000
         d["timed"] = 0
@@ -271,14 +271,14 @@ def test_a_stop_at_each_call_leaves_all_or_nothing(tmp_path: Path, sync: bool) -
         check(d)
     outcomes = []
     for copy in copies:
-        with kvmap.open_with(Clock(), copy) as d:
+        with kvmap.open(copy, files=Clock()) as d:
             found = contents(d)
             d.compact()  # for a journal that was applied twice has left repeats
             check(d)
             assert found in (before, after), copy.name
             outcomes.append(found == after)
             d["goes on"] = 1
-        with kvmap.open_with(Clock(), copy) as d:
+        with kvmap.open(copy, files=Clock()) as d:
             assert contents(d) == [*found, ("goes on", 1, None)]
     assert not any(outcomes[:inside])
     assert outcomes == sorted(outcomes), "once it is there, it stays"

@@ -13,7 +13,7 @@ import kvmap
 
 
 def test_gone_at_its_deadline_and_not_before(path: Path, clock: Clock) -> None:
-    with kvmap.open_with(clock, path) as d:
+    with kvmap.open(path, files=clock) as d:
         d["stays"] = 1
         d.set("token", 2, ttl=5)
         assert d.ttl("token") == 5
@@ -51,7 +51,10 @@ def test_gone_at_its_deadline_and_not_before(path: Path, clock: Clock) -> None:
 )
 def test_every_way_to_look_sees_it_gone(path: Path, clock: Clock, look: Any) -> None:
     # Each is the first call after the deadline, and answers as if the entry had never been.
-    with kvmap.open_with(clock, path) as d, kvmap.open_with(clock, path / ".." / "other") as never:
+    with (
+        kvmap.open(path, files=clock) as d,
+        kvmap.open(path / ".." / "other", files=clock) as never,
+    ):
         d["stays"] = never["stays"] = 1
         d.set("token", 2, ttl=5)
         len(d), len(never)
@@ -71,7 +74,7 @@ def test_every_way_to_look_sees_it_gone(path: Path, clock: Clock, look: Any) -> 
 def test_a_ttl_is_seconds_or_a_timedelta(
     path: Path, clock: Clock, ttl: Any, seconds: float
 ) -> None:
-    with kvmap.open_with(clock, path, ttl=ttl) as d:
+    with kvmap.open(path, ttl=ttl, files=clock) as d:
         d.set("set", 1, ttl=ttl)
         d.create("created", 1, ttl=ttl)
         d["plain"] = 1
@@ -120,26 +123,26 @@ def test_a_ttl_that_is_no_time_is_a_type_error(path: Path, ttl: Any) -> None:
 
 
 def test_a_write_without_a_ttl_takes_the_stores_default(path: Path, clock: Clock) -> None:
-    with kvmap.open_with(clock, path) as d:
+    with kvmap.open(path, files=clock) as d:
         d.set("key", 1, ttl=5)
         d["key"] = 2  # as Redis' SET: the deadline goes
         assert d.ttl("key") is None
-    with kvmap.open_with(clock, path, ttl=60) as d:
+    with kvmap.open(path, ttl=60, files=clock) as d:
         assert d.ttl("key") is None  # the default is for writes
         d["key"] = 3
         assert d.ttl("key") == 60
         d.set("key", 4, ttl=None)
         assert d.ttl("key") is None
-    with kvmap.open_with(clock, path) as d:
+    with kvmap.open(path, files=clock) as d:
         d["kept"] = 1
         assert d.ttl("kept") == 60, "the default is kept in the store"
-    with kvmap.open_with(clock, path, ttl=30) as d:
+    with kvmap.open(path, ttl=30, files=clock) as d:
         d["kept"] = 1
         assert d.ttl("kept") == 30
 
 
 def test_expire_changes_the_deadline_alone(path: Path, clock: Clock) -> None:
-    with kvmap.open_with(clock, path) as d:
+    with kvmap.open(path, files=clock) as d:
         d.update(a=[1], b=2)
         d.expire("a", 10)
         clock.wait(9)
@@ -157,13 +160,13 @@ def test_expire_changes_the_deadline_alone(path: Path, clock: Clock) -> None:
 
 @pytest.mark.parametrize("end", ["close", "kill"])
 def test_deadlines_outlive_the_process(path: Path, clock: Clock, end: str) -> None:
-    d = kvmap.open_with(clock, path)
+    d = kvmap.open(path, files=clock)
     d.set("a", 1, ttl=5)
     d.set("b", 1, ttl=15)
     copy = killed(d, path.with_name("copy"))
     d.close()
     clock.wait(10)
-    with kvmap.open_with(clock, copy if end == "kill" else path) as d:
+    with kvmap.open(copy if end == "kill" else path, files=clock) as d:
         assert "a" not in d
         assert d.ttl("b") == 5
         assert list(d) == ["b"]
@@ -174,7 +177,7 @@ def test_purge_tells_how_many_have_expired_since_it_was_last_called(
     path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("kvmap.snapshot.LEAST", 1)
-    with kvmap.open_with(clock, path, shards=4) as d:
+    with kvmap.open(path, shards=4, files=clock) as d:
         assert d.purge() == 0
         d.update(dict.fromkeys("xyz", 0))
         for number in range(20):
@@ -184,7 +187,7 @@ def test_purge_tells_how_many_have_expired_since_it_was_last_called(
         assert d.purge() == 10
         assert d.purge() == 0
     clock.wait(5)
-    with kvmap.open_with(clock, path) as d:
+    with kvmap.open(path, files=clock) as d:
         assert "1" not in d  # reads one shard, before the stored index is read
         assert d.purge() == 10
         assert d.purge() == 0
@@ -192,7 +195,7 @@ def test_purge_tells_how_many_have_expired_since_it_was_last_called(
 
 
 def test_bytes_of_expired_entries_are_given_back(path: Path, clock: Clock) -> None:
-    with kvmap.open_with(clock, path, shards=1) as d:
+    with kvmap.open(path, shards=1, files=clock) as d:
         d.update({str(number): "x" * 100 for number in range(100)})
         for number in range(3000):
             d.set(f"session {number}", "x" * 100, ttl=60)
@@ -205,7 +208,7 @@ def test_bytes_of_expired_entries_are_given_back(path: Path, clock: Clock) -> No
 
 
 def test_iteration_passes_over_what_expires_meanwhile(path: Path, clock: Clock) -> None:
-    with kvmap.open_with(clock, path) as d:
+    with kvmap.open(path, files=clock) as d:
         for number in range(10):
             d.set(number, number, ttl=10 + number)
         for walk in (iter(d), iter(d.keys()), iter(d.values()), (k for k, _ in d.items())):
@@ -227,7 +230,7 @@ def test_iteration_passes_over_what_expires_meanwhile(path: Path, clock: Clock) 
 def test_many_deadlines_in_one_write_or_one_load(path: Path, clock: Clock) -> None:
     # The heap of deadlines is trimmed now and then; never while entries are on their way in.
     many = {str(number): number for number in range(3000)}
-    with kvmap.open_with(clock, path, shards=1, ttl=60) as d:
+    with kvmap.open(path, shards=1, ttl=60, files=clock) as d:
         d.update(many)
         check(d)
         with d.transaction():
@@ -235,7 +238,7 @@ def test_many_deadlines_in_one_write_or_one_load(path: Path, clock: Clock) -> No
                 d[key] = 0
             clock.wait(30)
         check(d)
-    with kvmap.open_with(clock, path) as d:
+    with kvmap.open(path, files=clock) as d:
         assert d["7"] == 0
         check(d)
         clock.wait(30)
@@ -249,7 +252,7 @@ def test_many_deadlines_in_one_write_or_one_load(path: Path, clock: Clock) -> No
 
 
 def test_replaced_deadlines_do_not_pile_up(path: Path, clock: Clock) -> None:
-    with kvmap.open_with(clock, path, shards=1) as d:
+    with kvmap.open(path, shards=1, files=clock) as d:
         for number in range(20_000):
             d.set("session", number, ttl=1000)
         assert len(d._heap) < 2000
@@ -262,7 +265,7 @@ def test_replaced_deadlines_do_not_pile_up(path: Path, clock: Clock) -> None:
 
 
 def test_what_a_transaction_let_expire_stays_gone(path: Path, clock: Clock) -> None:
-    with kvmap.open_with(clock, path) as d:
+    with kvmap.open(path, files=clock) as d:
         d.update(over=1, kept=1, deleted=1)
         d.set("short", 1, ttl=1)
         with d.transaction():
@@ -274,12 +277,12 @@ def test_what_a_transaction_let_expire_stays_gone(path: Path, clock: Clock) -> N
             assert dict(d) == {"kept": 1}
         assert dict(d) == {"kept": 1}
         check(d)
-    with kvmap.open_with(clock, path) as d:
+    with kvmap.open(path, files=clock) as d:
         assert dict(d) == {"kept": 1}
 
 
 def test_an_undone_transaction_leaves_the_deadlines(path: Path, clock: Clock) -> None:
-    with kvmap.open_with(clock, path) as d:
+    with kvmap.open(path, files=clock) as d:
         d.set("a", 1, ttl=10)
         d.set("b", 1, ttl=2)
         with pytest.raises(ZeroDivisionError), d.transaction():
@@ -308,8 +311,8 @@ def test_time_may_pass_in_the_middle_of_a_write(path: Path) -> None:
     clock = Ticking()
     limits = kvmap.Limits(store_bytes=1_000_000)
     for number in range(60):
-        with kvmap.open_with(
-            clock, path, "n", shards=2, limits=limits if number % 2 else None
+        with kvmap.open(
+            path, "n", shards=2, limits=limits if number % 2 else None, files=clock
         ) as d:
             for step in range(30):
                 keys = random_.sample("abcdefgh", 4)
@@ -324,7 +327,7 @@ def test_time_may_pass_in_the_middle_of_a_write(path: Path) -> None:
 def test_random_steps_against_a_model(path: Path, clock: Clock) -> None:
     random_ = random.Random(3)
     model: dict[str, tuple[int, float]] = {}
-    d = kvmap.open_with(clock, path, shards=4, ttl=20)
+    d = kvmap.open(path, shards=4, ttl=20, files=clock)
     for number in range(1500):
         clock.wait(random_.random())
         for key in [key for key, (_, end) in model.items() if end <= clock.time]:
@@ -353,7 +356,7 @@ def test_random_steps_against_a_model(path: Path, clock: Clock) -> None:
                 assert len(d) == len(model)
         if random_.random() < 0.02:
             d.close()
-            d = kvmap.open_with(clock, path)
+            d = kvmap.open(path, files=clock)
         if random_.random() < 0.05:
             assert list(d.items()) == [(key, value) for key, (value, _) in model.items()]
             check(d)

@@ -201,9 +201,8 @@ def ls(args: Namespace) -> int:
         now = time.time()
         lines = []
         for key, entry in _items(d, args.prefix):
-            if args.long or args.json:
-                start, end = unpack_value(entry)[:2]
-                expires = deadline(entry)
+            start, end = unpack_value(entry)[:2]
+            expires = deadline(entry)
             if args.json:
                 found = {"key": key, "bytes": end - start, "expires": _or_none(expires)}
                 lines.append(orjson.dumps(found))

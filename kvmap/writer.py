@@ -1,0 +1,384 @@
+"""Appending records: each write is done or undone as a whole, in memory and on disk alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, MutableMapping
+from typing import Any
+from zlib import crc32
+
+from orjson import dumps, loads
+
+from kvmap import keys
+from kvmap.errors import CorruptStoreError, LimitError, ReadOnlyError
+from kvmap.files import Map
+from kvmap.index import IndexedStore
+from kvmap.keys import Key
+from kvmap.record import (
+    INF,
+    TAIL,
+    Entry,
+    build,
+    copy_live,
+    key_text,
+    pack,
+    timed,
+    tombstone,
+    unpack_order,
+    unpack_value,
+)
+from kvmap.shard import SLACK, Shard
+from kvmap.store import Store
+
+# One record to be written with others: key, shard, line, where the value starts in the line (0 for
+# a tombstone), checksums before and after the value, place, deadline, and the length of the record
+# that it makes dead. A plain tuple, because making a named one takes a tenth of an update's time.
+Change = tuple[Key, int, bytes, int, int, int, int, float, int]
+
+
+class WritableStore(IndexedStore):
+    """A store that records are appended to, and whose shards are compacted in passing."""
+
+    def __init__(self, store: Store, *, sync: bool) -> None:
+        super().__init__(store)
+        self._sync = sync
+        for shard in (*store.shards, store.journal):
+            shard.fill = sync
+        self._limits = store.manifest.limits
+        self._most_bytes = self._limits.store_bytes
+
+    # One record
+
+    def _writable(self) -> MutableMapping[Key, Entry]:
+        """What writes go to. Raises StoreClosedError or ReadOnlyError. The caller holds the lock."""
+        target = self._target
+        if target is None:
+            self._view()
+            raise ReadOnlyError(f'{self._store.path} was opened with flag "r"')
+        return target
+
+    def _old(self, key: Key) -> Entry | None:
+        """The entry that a write to `key` will replace, unless it has expired."""
+        target = self._writable()
+        entry = target.get(key)
+        if entry is None and self._whole is None:
+            self._load_shard_of(key)
+            target = self._writable()  # loading all shards may have replaced it
+            entry = target.get(key)
+        if self._heap and self._heap[0][0] <= self._now():
+            self._sweep()
+            entry = target.get(key)
+        return entry
+
+    def _put(self, key: Key, text: bytes, expires: float) -> None:
+        """Write a record. The caller holds the lock and has encoded the value."""
+        target = self._target
+        old = None if target is None else target.get(key)
+        # A key that is missing in a wholly loaded index without deadlines needs no closer look.
+        if self._heap or (old is None and target is not self._whole) or target is None:
+            old = self._old(key)
+        if old is None:
+            key, name = self._checked(key)
+            place = freed = 0
+        else:
+            place, freed = unpack_order(old)
+            if type(key) is str:
+                name = dumps(key)
+            else:
+                key, name = self._known(key, old)
+        self._seq = seq = self._seq + 1
+        line, start, seed, crc = build(name, seq, place, expires, text)
+        size = len(line)
+        if self._most_bytes is not None:
+            self._check_size(size - freed)
+            target = self._target  # loading all shards may have replaced it
+        if target is not self._base:
+            shard = self._store.journal
+        elif type(key) is str:
+            shard = self._shards[crc32(name) & self._mask]
+        else:
+            shard = self._shards[keys.bucket(key, self._mask)]
+        number = shard.number
+        mapped = self._maps[number]
+        if mapped is None or shard.end + size > len(mapped):
+            mapped = self._room(shard, size)
+        at = shard.end
+        end = at + size
+        entry = pack(at + start, end - TAIL, seed, crc, number, place or seq, size)
+        if expires != INF:
+            entry = timed(entry, expires)
+            self._trim_heap()
+            self._push(key, entry)
+        self._append(shard, mapped, at, end, line, key, entry, freed)
+
+    def _delete(self, key: Key, old: Entry) -> None:
+        """Write a tombstone. The caller holds the lock."""
+        removal = self._removal(key, old)
+        _, number, line, *_, freed = removal
+        shard = self._shards[number]
+        if self._overlay is not None:
+            self._overlay.tombstones[key] = removal
+            shard = self._store.journal
+        mapped = self._maps[shard.number]
+        if mapped is None or shard.end + len(line) > len(mapped):
+            mapped = self._room(shard, len(line))
+        at = shard.end
+        self._append(shard, mapped, at, at + len(line), line, key, None, freed)
+        if self._handed is not None:
+            self._handed.pop(key, None)
+
+    def _removal(self, key: Key, old: Entry) -> Change:
+        """The tombstone of a key that is there."""
+        place, freed = unpack_order(old)
+        key, name = self._known(key, old)
+        number = (crc32(name) if type(key) is str else keys.bucket(key, self._mask)) & self._mask
+        self._seq = seq = self._seq + 1
+        return key, number, tombstone(name, seq), 0, 0, 0, place, INF, freed
+
+    def _append(
+        self,
+        shard: Shard,
+        mapped: Map,
+        at: int,
+        end: int,
+        line: bytes,
+        key: Key,
+        entry: Entry | None,
+        freed: int,
+    ) -> None:
+        """Copy a line to bytes `at` to `end` of a shard and publish it; without an entry the key goes.
+
+        An exception at any point, KeyboardInterrupt too, leaves the write done or undone, in
+        memory and on disk alike. The caller holds the lock and has made room.
+        """
+        target = self._target
+        assert target is not None
+        live = shard.live - freed
+        if entry is not None:
+            live += end - at
+        try:
+            mapped[at:end] = line
+            if self._sync and target is self._base:
+                shard.sync_through(end)
+            if entry is None:
+                del target[key]
+            else:
+                target[key] = entry
+            shard.end = end
+            shard.live = live
+        except BaseException:
+            if target.get(key) is entry:
+                shard.end, shard.live = end, live
+            else:
+                shard.erase(mapped, end - at)
+            raise
+        if freed and target is self._base and shard.worn:
+            self._compact_if_possible(shard)
+
+    def _checked(self, key: Key) -> tuple[Key, bytes]:
+        """A new key as it will come back, and its JSON text; raises what a key may raise."""
+        if type(key) is not str:
+            key = keys.plain(key)
+        name = keys.text(key)
+        most = self._limits.key_chars
+        if most is not None and len(key if type(key) is str else name.decode()) > most:
+            raise LimitError(f"key {key!r:.80} is longer than the limit of {most} characters")
+        return key, name
+
+    def _change(self, key: Key, text: bytes, expires: float) -> Change:
+        """A record that is to be written with others."""
+        target = self._target
+        old = None if target is None else target.get(key)
+        if self._heap or (old is None and target is not self._whole) or target is None:
+            old = self._old(key)
+        if old is None:
+            key, name = self._checked(key)
+            place = freed = 0
+        else:
+            place, freed = unpack_order(old)
+            key, name = self._known(key, old)
+        number = crc32(name) if type(key) is str else keys.bucket(key, self._mask)
+        self._seq = seq = self._seq + 1
+        line, start, seed, crc = build(name, seq, place, expires, text)
+        return key, number & self._mask, line, start, seed, crc, place or seq, expires, freed
+
+    def _known(self, key: Key, old: Entry) -> tuple[Key, bytes]:
+        """A key as it was first stored, and its JSON text: `1` stays `1` when `True` overwrites it."""
+        if type(key) is str:
+            return key, dumps(key)
+        start, end, seed, _, number = unpack_value(old)
+        shard = self._shard(number)
+        mapped = shard.mapped()
+        begin = end + TAIL - unpack_order(old)[1]
+        head = b"" if mapped is None else mapped[begin:start]
+        if crc32(head) != seed:
+            raise CorruptStoreError(shard.path, begin, f"key {key!r:.80} has a wrong checksum")
+        name = key_text(head)
+        return keys.from_json(loads(name)), name
+
+    def _check_size(self, growth: int) -> None:
+        """Raise LimitError where `growth` more bytes of live records are too many."""
+        most = self._most_bytes
+        if most is not None and growth > 0:
+            # Without a sweep: the entry that is to be overwritten must not go in between.
+            if self._whole is None:
+                self._load_all()
+            size = sum([shard.live for shard in self._shards]) + self._store.journal.live + growth
+            if size > most:
+                raise LimitError(
+                    f"the store would hold {size} bytes of records, the limit is {most}; "
+                    "delete entries or open it with larger limits"
+                )
+
+    def _room(self, shard: Shard, size: int) -> Any:
+        """The shard's map with room for `size` more bytes; space is first sought in dead records."""
+        if shard.worn and shard is not self._store.journal:
+            self._compact_if_possible(shard)
+        return shard.make_room(size)
+
+    # Many records
+
+    def _write_all(
+        self,
+        changes: list[Change],
+        gone: Iterable[Key] = (),
+        seal: Callable[[], None] | None = None,
+    ) -> None:
+        """Append lines and publish them in one step.
+
+        `gone` are keys to take out first; `seal` is called when all space is reserved. Like
+        `_write`, all of it is done or none. The caller holds the lock.
+        """
+        if seal is None and self._most_bytes is not None:
+            # A transaction's records were counted when the block wrote them.
+            self._check_size(sum([len(each[2]) - each[8] for each in changes if each[3]]))
+        target = self._writable()
+        self._trim_heap()
+        by_shard: dict[int, list[Change]] = {}
+        if target is self._base:
+            for change in changes:
+                by_shard.setdefault(change[1], []).append(change)
+        else:
+            by_shard[self._store.journal.number] = changes
+        shards = [self._shard(number) for number in by_shard]
+        lines = [[change[2] for change in some] for some in by_shard.values()]
+        sizes = [sum(map(len, some)) for some in lines]
+        maps = [self._room(shard, size) for shard, size in zip(shards, sizes, strict=True)]
+        ends = [shard.end + size for shard, size in zip(shards, sizes, strict=True)]
+        new, lives = self._entries(changes, by_shard)
+        if seal is not None:
+            # A key that was inserted and then overwritten in the block stays where it was inserted.
+            new = dict(sorted(new.items(), key=lambda each: unpack_order(each[1])[0]))
+        published = False
+        try:
+            if seal is not None:
+                seal()
+            for shard, mapped, some, end in zip(shards, maps, lines, ends, strict=True):
+                shard.copy(mapped, some)
+                if self._sync and shard is not self._store.journal:
+                    shard.sync_through(end)
+            published = True
+            self._publish(target, gone, new, shards, ends, lives)
+        except BaseException:
+            if published:
+                self._publish(target, gone, new, shards, ends, lives)
+            else:
+                for shard, mapped, size in zip(shards, maps, sizes, strict=True):
+                    shard.erase(mapped, size)
+            raise
+        for shard in shards:
+            if shard.worn and shard is not self._store.journal:
+                self._compact_if_possible(shard)
+
+    def _entries(
+        self, changes: list[Change], by_shard: dict[int, list[Change]]
+    ) -> tuple[dict[Key, Entry], list[int]]:
+        """Where the changes' records will stand, in the changes' order, and each shard's live bytes."""
+        found: dict[Key, Entry] = {}
+        lives = []
+        for number, some in by_shard.items():
+            shard = self._shard(number)
+            at, live = shard.end, shard.live
+            for key, _, line, start, seed, crc, place, expires, freed in some:
+                size = len(line)
+                live -= freed
+                if start:
+                    live += size
+                    begin, end = at + start, at + size - TAIL
+                    if expires == INF:
+                        found[key] = pack(begin, end, seed, crc, number, place, size)
+                    else:
+                        entry = timed(pack(begin, end, seed, crc, number, place, size), expires)
+                        found[key] = entry
+                        self._push(key, entry)
+                at += size
+            lives.append(live)
+        if len(by_shard) > 1:
+            found = {change[0]: found[change[0]] for change in changes if change[3]}
+        return found, lives
+
+    def _publish(
+        self,
+        target: MutableMapping[Key, Entry],
+        gone: Iterable[Key],
+        new: dict[Key, Entry],
+        shards: list[Shard],
+        ends: list[int],
+        lives: list[int],
+    ) -> None:
+        """Let readers see what was written; may be called again when it was interrupted."""
+        with self._gate:
+            for key in gone:
+                target.pop(key, None)
+            target.update(new)
+        for shard, end, live in zip(shards, ends, lives, strict=True):
+            shard.end, shard.live = end, live
+
+    # Compaction
+
+    def _compact_if_possible(self, shard: Shard) -> None:
+        """Compact a shard in passing: a write that was done must not fail for want of room.
+
+        What stands in the way is met again by `compact()`, or when the damaged record is read.
+        """
+        if shard.end >= shard.rest_until:
+            try:
+                self._compact(shard)
+            except (OSError, CorruptStoreError):
+                shard.rest_until = shard.end + max(SLACK, shard.end >> 3)
+
+    def _compact(self, shard: Shard) -> None:
+        mapped = shard.mapped()
+        if mapped is None:
+            return
+        if not shard.intact():
+            raise CorruptStoreError(shard.path, 0, "can't be compacted: the file was damaged")
+        try:
+            data, places, size = copy_live(mapped[: shard.end], self._base)
+        except (ValueError, TypeError, LookupError) as error:
+            raise CorruptStoreError(shard.path, 0, f"can't be compacted: {error}") from None
+        if size != shard.live:
+            raise CorruptStoreError(shard.path, 0, "can't be compacted: a live record is damaged")
+        new = self._store.write_new(shard, data)
+        try:
+            self._take_new(shard, new, data, places)
+        except BaseException:
+            if shard.was_replaced():
+                self._take_new(shard, new, data, places)
+            else:
+                shard.drop_new()
+            raise
+
+    def _take_new(self, shard: Shard, new: Any, data: bytes, moved: dict[Key, Entry]) -> None:
+        with self._gate:
+            shard.take_new(new, data)
+            self._base.update(moved)
+
+    def _forget_all(self) -> None:
+        with self._gate:
+            self._base.clear()
+            self._whole = self._base
+            self._heap = []
+            if self._handed is not None:
+                self._handed.clear()
+            for shard in self._shards:
+                shard.reset()
