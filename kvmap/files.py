@@ -83,16 +83,13 @@ class Files:
             os.close(fd)
 
     def read(self, path: str) -> bytes:
-        with self._opened(path, os.O_RDONLY) as fd, open(fd, "rb", closefd=False) as file:
-            return file.read()
+        with self._opened(path, os.O_RDONLY) as fd:
+            return _read_all(fd)
 
     def write(self, path: str, data: bytes) -> None:
         """Make the file, or empty it, and write `data`; neither atomic nor synced."""
-        with (
-            self._opened(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as fd,
-            open(fd, "wb", closefd=False) as file,
-        ):
-            file.write(data)
+        with self._opened(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as fd:
+            _write_all(fd, data)
 
     def replace(self, path: str, data: bytes) -> None:
         """Give the file new content in one step that a power cut can't halve; or leave it alone."""
@@ -160,3 +157,20 @@ class Files:
             yield fd
         finally:
             os.close(fd)
+
+
+# Two loops that stand in functions of their own, so that an interrupt in them does not slip past
+# the `with` that closes the file (CPython's issue 108214).
+
+
+def _read_all(fd: int) -> bytes:
+    parts = []
+    while part := os.read(fd, os.fstat(fd).st_size + 1):
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(fd, rest) :]

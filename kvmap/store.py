@@ -331,7 +331,9 @@ class Store:
                 lines.setdefault(number, []).append(data[at : at + record.size])
             for number, each in lines.items():
                 self.load(number)
-                self.shards[number].append(each)
+                # Those that are there already may be followed by newer ones.
+                there = set(self.shards[number].read(0).splitlines(keepends=True))
+                self.shards[number].append([line for line in each if line not in there])
                 self.shards[number].loaded = False
                 if (state := self.shards[number].state) is not None:
                     self.shards[number].state = state._replace(final=False)

@@ -272,10 +272,7 @@ class WritableStore(IndexedStore):
         try:
             if seal is not None:
                 seal()
-            for shard, mapped, some, end in zip(shards, maps, lines, ends, strict=True):
-                shard.copy(mapped, some)
-                if self._sync and shard is not self._store.journal:
-                    shard.sync_through(end)
+            self._copy_all(shards, maps, lines, ends)
             published = True
             self._publish(target, gone, new, shards, ends, lives)
         except BaseException:
@@ -288,6 +285,16 @@ class WritableStore(IndexedStore):
         for shard in shards:
             if shard.worn and shard is not self._store.journal:
                 self._compact_if_possible(shard)
+
+    def _copy_all(
+        self, shards: list[Shard], maps: list[Map], lines: list[list[bytes]], ends: list[int]
+    ) -> None:
+        # Not a loop of the caller's: CPython up to 3.13 may raise a KeyboardInterrupt at the end of
+        # a loop's body past the `try` that the loop stands in (its issues 108214 and 130279).
+        for shard, mapped, some, end in zip(shards, maps, lines, ends, strict=True):
+            shard.copy(mapped, some)
+            if self._sync and shard is not self._store.journal:
+                shard.sync_through(end)
 
     def _entries(
         self, changes: list[Change], by_shard: dict[int, list[Change]]
