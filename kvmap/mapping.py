@@ -1119,7 +1119,7 @@ class KVMap(MutableMapping[Key, V], Generic[V]):
             with self._gate:
                 self._target = self._index = self._base
                 self._overlay = None
-        if self._store.journal.end:
+        if self._store.journal.end or self._store.stale:
             self._store.drop_journal(sync=self._sync)
 
     def _commit(self) -> None:
