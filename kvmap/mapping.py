@@ -1088,9 +1088,11 @@ class KVMap(MutableMapping[Key, V], Generic[V]):
             if self._overlay is not None:
                 yield
                 return
+            self._write_back()  # what was changed in place before the block is not part of it
             try:
                 self._begin_transaction()
                 yield
+                self._write_back()
                 self._commit()
             finally:
                 try:
@@ -1112,8 +1114,7 @@ class KVMap(MutableMapping[Key, V], Generic[V]):
         overlay = self._overlay
         if overlay is not None:
             if self._handed is not None and not overlay.committed:
-                for key in (*overlay.over, *overlay.fresh, *overlay.gone):
-                    self._handed.pop(key, None)
+                self._handed.clear()  # the block may have changed any of them in place
             if overlay.swept:
                 self._rebuild_heap()
             with self._gate:
@@ -1267,7 +1268,7 @@ class KVMap(MutableMapping[Key, V], Generic[V]):
 
     def _write_back(self) -> None:
         """Write the handed-out values that were changed in place; then raise the first error."""
-        errors = []
+        errors: list[Exception] = []
         for key, value in list((self._handed or {}).items()):
             try:
                 entry = self._old(key)
@@ -1275,7 +1276,8 @@ class KVMap(MutableMapping[Key, V], Generic[V]):
                     text = self._encoded(value)
                     if text != self._text(key, entry)[0]:
                         self._put(key, text, deadline(entry))
-            except (TypeError, ValueError) as error:
+            except Exception as error:  # whatever `encode` raises: the others are written
+                error.add_note(f"that is the value of key {key!r:.80}, which was changed in place")
                 errors.append(error)
         if errors:
             raise errors[0]
