@@ -149,6 +149,7 @@ def test_an_edit_encodes_what_it_decoded(path: Path) -> None:
         with d.edit("bob", default) as tags:
             tags.add(8)
         assert (default, d["bob"]) == ({9}, {8, 9})
+        assert d.setdefault("eve", [2, 1]) == {1, 2}, "what was stored, not what was given"
         check(d)
 
 

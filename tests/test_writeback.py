@@ -1,6 +1,8 @@
 """writeback=True, as in shelve: what was handed out and then changed is written at sync() and close()."""
 
-from collections.abc import Iterator
+import gc
+import weakref
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +152,34 @@ def test_clear_forgets_what_was_handed_out(d: kvmap.KVMap[Any]) -> None:
     d.clear()
     d["bob"] = 1
     assert closed(d) == {"bob": 1}
+
+
+class Kept(list[Any]):
+    """A list that tells when nobody holds it any more."""
+
+
+@pytest.mark.parametrize(
+    "remove",
+    [
+        lambda d, _: d.__delitem__("x"),
+        lambda d, _: d.pop("x"),
+        lambda d, _: d.popitem(),
+        lambda d, _: d.clear(),
+        lambda d, _: d.update(x=1),
+        lambda d, clock: (d.expire("x", 1), clock.wait(1), len(d)),
+    ],
+    ids=["del", "pop", "popitem", "clear", "update", "expire"],
+)
+def test_what_was_removed_is_not_held_in_memory(
+    d: kvmap.KVMap[Any], clock: Clock, remove: Callable[[kvmap.KVMap[Any], Clock], object]
+) -> None:
+    d["x"] = Kept()
+    kept = weakref.ref(d["x"])
+    gc.collect()
+    assert kept() is not None
+    remove(d, clock)
+    gc.collect()
+    assert kept() is None
 
 
 def test_an_overwrite_takes_the_place_of_what_was_handed_out(d: kvmap.KVMap[Any]) -> None:
