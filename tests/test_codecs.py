@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from disk import Unsynced
 from helpers import Clock, files_of
 from invariants import check
 
@@ -15,8 +16,15 @@ NEW_YEAR, EASTER = datetime(2020, 1, 1), datetime(2020, 4, 12)
 
 
 @pytest.fixture
-def d(path: Path) -> Iterator[kvmap.KVMap[datetime]]:
-    with kvmap.open(path, encode=datetime.isoformat, decode=datetime.fromisoformat) as d:
+def clock() -> Unsynced:
+    return Unsynced()
+
+
+@pytest.fixture
+def d(path: Path, clock: Unsynced) -> Iterator[kvmap.KVMap[datetime]]:
+    with kvmap.open(
+        path, encode=datetime.isoformat, decode=datetime.fromisoformat, files=clock
+    ) as d:
         yield d
         if not d.closed:
             check(d)

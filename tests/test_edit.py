@@ -7,10 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from disk import Unsynced
 from helpers import Clock, files_of, killed
 from invariants import check
 
 import kvmap
+
+
+@pytest.fixture
+def clock() -> Unsynced:
+    return Unsynced()
 
 
 @pytest.fixture

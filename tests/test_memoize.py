@@ -12,10 +12,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
+from disk import Unsynced
 from helpers import Clock
 from invariants import check
 
 import kvmap
+
+
+@pytest.fixture
+def clock() -> Unsynced:
+    return Unsynced()
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from typing import Any
 import json_values
 import orjson
 import pytest
+from disk import Unsynced
 from helpers import files_of
 from hypothesis import example, given
 from invariants import check
@@ -26,8 +27,13 @@ from kvmap.values import encode
 
 
 @pytest.fixture
-def d(path: Path) -> Iterator[kvmap.KVMap[Any]]:
-    with kvmap.open(path, shards=1) as d:
+def clock() -> Unsynced:
+    return Unsynced()
+
+
+@pytest.fixture
+def d(path: Path, clock: Unsynced) -> Iterator[kvmap.KVMap[Any]]:
+    with kvmap.open(path, shards=1, files=clock) as d:
         d["key"] = "kept"
         yield d
         check(d)

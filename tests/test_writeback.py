@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from disk import Unsynced
 from helpers import Clock, files_of, killed
 from invariants import check
 
@@ -14,8 +15,13 @@ import kvmap
 
 
 @pytest.fixture
+def clock() -> Unsynced:
+    return Unsynced()
+
+
+@pytest.fixture
 def d(path: Path, clock: Clock) -> Iterator[kvmap.KVMap[Any]]:
-    with kvmap.open(path) as d:
+    with kvmap.open(path, files=clock) as d:
         d.update({name: {"name": name, "tags": []} for name in ("ada", "bob", "eve")})
     with kvmap.open(path, writeback=True, files=clock) as d:
         yield d
