@@ -501,9 +501,11 @@ class KVMap(TransactionalStore, MutableMapping[Key, V], Generic[V]):
             if self._overlay is not None:
                 yield
                 return
+            self._write_back()  # what was changed in place before the block is not part of it
             try:
                 self._begin_transaction()
                 yield
+                self._write_back()
                 self._commit()
             finally:
                 try:
@@ -615,7 +617,7 @@ class KVMap(TransactionalStore, MutableMapping[Key, V], Generic[V]):
 
     def _write_back(self) -> None:
         """Write the handed-out values that were changed in place; then raise the first error."""
-        errors = []
+        errors: list[Exception] = []
         for key, value in list((self._handed or {}).items()):
             try:
                 entry = self._old(key)
@@ -623,7 +625,8 @@ class KVMap(TransactionalStore, MutableMapping[Key, V], Generic[V]):
                     text = self._encoded(value)
                     if text != self._text(key, entry)[0]:
                         self._put(key, text, deadline(entry))
-            except (TypeError, ValueError) as error:
+            except Exception as error:  # whatever `encode` raises: the others are written
+                error.add_note(f"that is the value of key {key!r:.80}, which was changed in place")
                 errors.append(error)
         if errors:
             raise errors[0]

@@ -13,7 +13,7 @@ from fractions import Fraction
 from functools import update_wrapper
 from hashlib import sha256
 from pathlib import PurePath
-from threading import Lock
+from threading import Lock, RLock
 from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast, overload
 from uuid import UUID
@@ -70,18 +70,24 @@ class Memoized(Generic[P, R]):
     ) -> None:
         if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
             raise TypeError(f"{function!r} is async; memoize what it awaits")
-        if key is None and function.__name__ == "<lambda>":
-            raise TypeError("a lambda has no name to make keys of; use def, or memoize(key=...)")
+        name = getattr(function, "__qualname__", "<lambda>")  # a partial or an object has none
+        if key is None and name.endswith("<lambda>"):
+            raise TypeError(
+                f"{function!r} has no name to make keys of; use def, or memoize(key=...)"
+            )
         update_wrapper(cast("Callable[P, R]", self), function)
         self._d, self._options, self._ignore = d, options, ignore
         self._make_key = key
         self._signature = inspect.signature(function)
         if unknown := ignore - set(self._signature.parameters):
             raise TypeError(f"ignore names {min(unknown)!r}, which is no parameter of {function!r}")
-        self._name = f"{function.__module__}.{function.__qualname__}"
+        self._name = f"{function.__module__}.{name}"
         self._guard = Lock()
         self._turns: WeakValueDictionary[Key, Any] = WeakValueDictionary()
-        """A lock for each key whose result is being computed; it goes with its last user."""
+        """A lock for each key whose result is being computed; it goes with its last user.
+
+        It lets in its own thread again: a function may call itself with an ignored argument changed.
+        """
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         key = self.key(*args, **kwargs)
@@ -151,7 +157,7 @@ class Memoized(Generic[P, R]):
         with self._guard:
             turn = self._turns.get(key)
             if turn is None:
-                turn = self._turns[key] = Lock()
+                turn = self._turns[key] = RLock()
         return turn
 
 

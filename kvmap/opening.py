@@ -80,7 +80,7 @@ def open(
     - `mode`: permissions of a new store's directory; by default only its owner gets in.
     - `encode`, `decode`: called with each value on its way in and out, for what JSON can't hold.
     - `writeback`: remember the values handed out, and write those that were changed in place at
-      `sync()` and `close()`.
+      `sync()`, `close()` and both ends of a transaction.
     - `files`: stands in for the operating system; for tests.
 
     Raises StoreLockedError where the store is open elsewhere, NotAStoreError where the path is

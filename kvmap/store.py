@@ -49,7 +49,7 @@ class Store:
         self.read_only = read_only
         self._lock = lock
         self._unfinished: dict[int, list[tuple[int, Record]]] = {}
-        self._stale = False
+        self.stale = False
         """Whether a journal that is done with may still be there."""
         self.use(Manifest(1))
 
@@ -254,7 +254,7 @@ class Store:
         Raises OSError where there is no room, and leaves the shard as it was.
         """
         self.begin()
-        if self._stale and not self.journal.end:
+        if self.stale and not self.journal.end:
             # Its records would come back over tombstones that are no longer there.
             self.drop_journal(sync=True)
         self.index = None
@@ -283,13 +283,13 @@ class Store:
             self.journal.sync()
 
     def drop_journal(self, *, sync: bool) -> None:
-        self._stale = True
+        self.stale = True
         self.maps.put(self.journal.number, None)
         self.journal.reset()
         self.files.remove(self.journal.path)
         if sync:
             self.files.sync_folder(self.path)
-        self._stale = False
+        self.stale = False
 
     def read_journal(self) -> list[tuple[int, Record]] | None:
         """The records of a transaction that was committed but not removed, None where there is none.

@@ -28,14 +28,13 @@ class TransactionalStore(WritableStore):
         overlay = self._overlay
         if overlay is not None:
             if self._handed is not None and not overlay.committed:
-                for key in (*overlay.over, *overlay.fresh, *overlay.gone):
-                    self._handed.pop(key, None)
+                self._handed.clear()  # the block may have changed any of them in place
             if overlay.swept:
                 self._rebuild_heap()
             with self._gate:
                 self._target = self._index = self._base
                 self._overlay = None
-        if self._store.journal.end:
+        if self._store.journal.end or self._store.stale:
             self._store.drop_journal(sync=self._sync)
 
     def _commit(self) -> None:

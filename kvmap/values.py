@@ -86,7 +86,7 @@ def _plain(value: Any, place: str, depth: int) -> Any:
     """
     kind: type[Any] = type(value)
     same: Any = value
-    if depth > _DEEPEST:
+    if depth >= _DEEPEST and isinstance(value, (dict, list, tuple)):
         raise ValueError(f"{_short(place)}: nested deeper than {_DEEPEST} levels, or in itself")
     if isinstance(value, str):
         same = str.__str__(value)
@@ -112,6 +112,11 @@ def _plain(value: Any, place: str, depth: int) -> Any:
                     "a JSON object has only str keys"
                 )
             name = _plain(key, f"{place}, its key {shown(key)}", depth)
+            if hash(name) != hash(key):
+                raise TypeError(
+                    f"{_short(place)}: the key {shown(key)} is of type {type(key).__name__}, "
+                    "which hashes otherwise than the str JSON returns"
+                )
             same[name] = _plain(part, f"{place}[{shown(key)}]", depth + 1)
     elif isinstance(value, list):
         items: list[Any] = value

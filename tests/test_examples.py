@@ -1,8 +1,10 @@
 """Each script in examples/ runs as its docstring says, and prints what it should."""
 
 import doctest
+import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -124,8 +126,19 @@ language      en  (default again)
 recent files  ['b.txt', 'a.txt']
 the defaults  {'font': {'family': 'serif', 'size': 11}, 'language': 'en', 'recent files': []}
 """,
+    "dataclass_values.py users": """
+read     User(name='Ada Lovelace', born=datetime.date(1815, 12, 10), tags=['mathematician'])
+typed    born in 1815
+on disk  {'name': 'Ada Lovelace', 'born': '1815-12-10', 'tags': ['mathematician']}
+""",
+    "msgspec_values.py events": """
+event 1  bought milk, tea
+event 2  money back for b04965e6-a9bb-591f-8f8a-1adcb2c8dc39
+on disk  ['milk', 'tea'] 2026-01-02T12:00:00Z
+refused  Invalid UUID - at `$.order`
+""",
 }
-ELSEWHERE = {"benchmark.py", "web_service.py"}
+ELSEWHERE = {"benchmark.py", "compare.py", "web_service.py"}
 
 
 def command(script_and_arguments: str) -> list[str]:
@@ -164,6 +177,35 @@ def test_every_example_is_tested() -> None:
     tested = {script.split()[0] for script in OUTPUT} | ELSEWHERE
 
     assert tested == {path.name for path in EXAMPLES.glob("*.py")}
+
+
+def test_compare_finds_what_the_readme_says_of_kvmap(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    def column(table: str, name: str) -> dict[str, str]:
+        lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()]
+        (place,) = (i for i, head in enumerate(lines[0]) if head.split()[:1] == [name])
+        return {line[0]: line[place] for line in lines[2:]}
+
+    def compare(*arguments: str) -> str:
+        # Not as strict as `command`: a peer may leave open what it likes.
+        run = [sys.executable, str(EXAMPLES / "compare.py"), *arguments]
+        return subprocess.check_output(run, cwd=tmp_path, env=environment, text=True, timeout=120)
+
+    table, _, missing = compare().partition("\n\n")
+    found = json.loads(compare("--json", "--only", "kvmap,shelve"))
+
+    assert set(found) == {"kvmap", "shelve"}
+    assert column(table, "kvmap") == found["kvmap"]
+    assert column(table, "shelve") == found["shelve"]
+    for peer in ("diskcache", "sqlitedict", "tinydb"):
+        assert (peer in missing) != (peer in table.splitlines()[0]), "each is tried or named"
+    readme = (ROOT / "README.md").read_text()
+    (told,) = re.findall(r"^\| \| kvmap \|.*?(?=\n\n)", readme, re.MULTILINE | re.DOTALL)
+    assert column(told, "kvmap") == found["kvmap"]
+    answers = list(found["kvmap"].values())
+    assert answers.count("yes") == len(answers) - 5
+    assert not list(tmp_path.iterdir())
 
 
 def test_stdlib_index_finds_what_is_there(tmp_path: Path, environment: dict[str, str]) -> None:
