@@ -87,7 +87,9 @@ class Manifest:
         try:
             content = loads(data)
         except JSONDecodeError as error:
-            raise NotAStoreError(f"{path}, byte {error.pos}: not a manifest: {error}") from None
+            raise NotAStoreError(
+                f"{path}, byte {error.pos}: not a manifest; kvmap.repair() makes a new one"
+            ) from None
         if not isinstance(content, dict) or type(content.get("format")) is not int:
             raise NotAStoreError(f"{path}: not a kvmap manifest")
         if content["format"] > FORMAT:
