@@ -28,7 +28,8 @@ class Limits:
     """Bounds on what a store takes; None where there is none.
 
     `key_chars` counts the characters of a str key, of another key's JSON text. `value_bytes` counts
-    the bytes of a value's JSON. `store_bytes` counts the bytes of all live records.
+    the bytes of a value's JSON. `store_bytes` counts the bytes of all live records. A write that
+    would go beyond one raises LimitError; nothing is evicted.
 
     >>> Limits(key_chars=32, value_bytes=16 * 1024)
     Limits(key_chars=32, value_bytes=16384, store_bytes=None)
