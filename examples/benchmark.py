@@ -69,7 +69,7 @@ def main() -> int:
         checks += found
         say("", report.show_run(run), *(["", report.show_checks(found)] if found else []), sep="\n")
     if options.plot:
-        write(options.plot, chart(result["runs"][0]))
+        write(options.plot, chart(result))
     if options.full or options.scale:
         parts = at_size(options)
         found = report.floors_at_size(parts)

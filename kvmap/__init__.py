@@ -1,10 +1,17 @@
-"""kvmap: a dict that lives on disk as plain JSON.
+"""A dict that lives on disk as plain JSON.
 
 >>> import kvmap
->>> with kvmap.open() as d:
+>>> with kvmap.open() as d:  # kvmap.open("sessions") for a directory of your own
 ...     d["ada"] = {"name": "Ada", "visits": 1}
 ...     d["ada"]["name"]
 'Ada'
+
+Start with `kvmap.open`, which makes a store or opens one, and `kvmap.KVMap`, which is what it
+returns. `verify` and `repair` are for a store that is damaged. All errors that are kvmap's own are
+a `KVMapError`; a missing key is a `KeyError`, and what the disk refuses an `OSError`.
+
+Times are in seconds, deadlines in Unix seconds, sizes in bytes. In the costs, n is the number of
+entries.
 """
 
 from __future__ import annotations
@@ -70,3 +77,7 @@ def __getattr__(name: str) -> Any:
     found = getattr(import_module(f"kvmap.{_LATER[name]}"), name)
     globals()[name] = found
     return found
+
+
+def __dir__() -> list[str]:
+    return __all__  # what is imported later, too; so `help(kvmap)` tells of it

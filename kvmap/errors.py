@@ -6,37 +6,70 @@ import os
 
 
 class KVMapError(Exception):
-    """The base of all errors below, so that one `except` catches them."""
+    """The base of all errors that are kvmap's own, so that one `except` catches them."""
 
 
 class StoreLockedError(KVMapError, BlockingIOError):
-    """Another map has the store open; the message names its process, host and since when."""
+    """Another map has the store open; the message names its process, host and since when.
+
+    >>> import kvmap
+    >>> with kvmap.open() as d:
+    ...     kvmap.open(d.path)
+    Traceback (most recent call last):
+        ...
+    kvmap.errors.StoreLockedError: [Errno ...] ... is open elsewhere: by process ..., since ...
+    """
 
 
 class StoreClosedError(KVMapError, ValueError):
-    """The map was closed, or belongs to the process that this one was forked from."""
+    """The map was closed, or belongs to the process that this one was forked from.
+
+    >>> import kvmap
+    >>> d = kvmap.open()
+    >>> d.close()
+    >>> d["ada"] = 1
+    Traceback (most recent call last):
+        ...
+    kvmap.errors.StoreClosedError: ...
+    """
 
 
 class KeyExistsError(KVMapError, ValueError):
-    """`create` found the key already there; nothing was changed."""
+    """`KVMap.create` found the key already there; nothing was changed."""
 
 
 class LimitError(KVMapError, ValueError):
-    """A key, a value or the store would grow beyond its limit; nothing was changed."""
+    """A key, a value or the store would grow beyond its limit; nothing was changed.
+
+    >>> import kvmap
+    >>> with kvmap.open(limits=kvmap.Limits(key_chars=3)) as d:
+    ...     d["adam"] = 1
+    Traceback (most recent call last):
+        ...
+    kvmap.errors.LimitError: ...
+    """
 
 
 class ReadOnlyError(KVMapError, TypeError):
-    """The store was opened with flag "r"."""
+    """A write to a store that was opened with flag "r"; nothing was changed."""
 
 
 class NotAStoreError(KVMapError, ValueError):
-    """The path is no kvmap store, or its manifest cannot be used; nothing was changed."""
+    """The path is no kvmap store, or its manifest cannot be used; nothing was changed.
+
+    >>> import kvmap, os
+    >>> kvmap.open(os.path.dirname(kvmap.__file__))
+    Traceback (most recent call last):
+        ...
+    kvmap.errors.NotAStoreError: ... is not empty and no kvmap store ...
+    """
 
 
 class CorruptStoreError(KVMapError, ValueError):
     """Bytes on disk are not what was written there.
 
-    `file` is the path of the damaged file and `offset` the byte where the damage was met.
+    `file` is the path of the damaged file, `offset` the byte where the damage was met, and
+    `reason` what is wrong there. The other entries can be read; `kvmap.repair` keeps them.
     """
 
     def __init__(self, file: str | os.PathLike[str], offset: int, reason: str) -> None:

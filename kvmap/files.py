@@ -155,6 +155,10 @@ class Files:
             if not stat.S_ISREG(os.fstat(fd).st_mode):
                 raise CorruptStoreError(path, 0, "not a plain file")
             yield fd
+        except OSError as error:
+            if error.filename is None:  # what is done to a descriptor knows no name
+                error.filename = path
+            raise
         finally:
             os.close(fd)
 

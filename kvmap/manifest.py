@@ -28,7 +28,8 @@ class Limits:
     """Bounds on what a store takes; None where there is none.
 
     `key_chars` counts the characters of a str key, of another key's JSON text. `value_bytes` counts
-    the bytes of a value's JSON. `store_bytes` counts the bytes of all live records.
+    the bytes of a value's JSON. `store_bytes` counts the bytes of all live records. A write that
+    would go beyond one raises LimitError; nothing is evicted.
 
     >>> Limits(key_chars=32, value_bytes=16 * 1024)
     Limits(key_chars=32, value_bytes=16384, store_bytes=None)
@@ -87,7 +88,9 @@ class Manifest:
         try:
             content = loads(data)
         except JSONDecodeError as error:
-            raise NotAStoreError(f"{path}, byte {error.pos}: not a manifest: {error}") from None
+            raise NotAStoreError(
+                f"{path}, byte {error.pos}: not a manifest; kvmap.repair() makes a new one"
+            ) from None
         if not isinstance(content, dict) or type(content.get("format")) is not int:
             raise NotAStoreError(f"{path}: not a kvmap manifest")
         if content["format"] > FORMAT:

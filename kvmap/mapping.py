@@ -63,7 +63,31 @@ _CLOSED = "the map is closed"
 
 
 class KVMap(TransactionalStore, MutableMapping[Key, V], Generic[V]):
-    """A dict whose entries are on disk. Made by `kvmap.open`."""
+    """A dict whose entries are on disk. Made by `kvmap.open`.
+
+    It has every method and operator of a dict, in insertion order, and raises a dict's errors.
+    Keys are str, int, float, bool, None and tuples of these; values what JSON holds, unless the map
+    was opened with `encode`. A value that is read is a copy: `edit` changes it in place.
+
+    `d[key]` and `d[key] = value` are O(size of the value), `key in d` is O(1). `len(d)` and
+    iteration first read the shards that were not read yet, O(bytes of the store), and from then on
+    are O(1) and O(n); views decode a value when it is asked for. In memory a key takes about 160
+    bytes, a value none.
+
+    When a write has returned, `kill -9` does not lose it. Any number of threads may use a map;
+    single operations are atomic, and reads take no lock.
+
+    Any use of a closed map raises StoreClosedError, a write to one opened with flag "r"
+    ReadOnlyError. A read raises CorruptStoreError for a damaged record. A write raises TypeError or
+    ValueError for what JSON can't hold, LimitError beyond a limit and OSError where the disk is
+    full, and changes nothing then.
+
+    >>> import kvmap
+    >>> with kvmap.open() as d:
+    ...     d["ada"] = (1, 2)
+    ...     d["ada"], "bob" in d, len(d), list(d)
+    ([1, 2], False, 1, ['ada'])
+    """
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -279,11 +303,12 @@ class KVMap(TransactionalStore, MutableMapping[Key, V], Generic[V]):
         """Whether this thread is inside a transaction or an edit."""
         return bool(cast(Any, self._lock)._is_owned())  # as threading.Condition asks it
 
-    def compact(self) -> None:
+    def compact(self, progress: Callable[[int, int], object] | None = None) -> None:
         """Rewrite every shard without its dead records. O(bytes of the store).
 
         There is no need to call it: a shard that is half dead is compacted in passing. Raises
         OSError where there is no room for a shard's copy, and leaves that shard as it was.
+        `progress` is called as progress(done_bytes, total_bytes).
 
         >>> import kvmap
         >>> with kvmap.open() as d:
@@ -296,9 +321,13 @@ class KVMap(TransactionalStore, MutableMapping[Key, V], Generic[V]):
         with self._lock:
             self._writable()
             self._everything()
-            for shard in self._shards:
-                if shard.dead:
-                    self._compact(shard)
+            worn = [shard for shard in self._shards if shard.dead]
+            done, total = 0, sum([shard.end for shard in worn])
+            for shard in worn:
+                done += shard.end
+                self._compact(shard)
+                if progress is not None:
+                    progress(done, total)
 
     def stats(self) -> Stats:
         """Figures about the store: live and dead bytes, sizes of values, coming deadlines.
@@ -358,6 +387,12 @@ class KVMap(TransactionalStore, MutableMapping[Key, V], Generic[V]):
         """Remove the entry that was inserted last and return it as (key, value).
 
         Atomic for threads. O(1) once all shards are loaded. Raises KeyError on an empty map.
+
+        >>> import kvmap
+        >>> with kvmap.open() as d:
+        ...     d.update(ada=1, bob=2)
+        ...     d.popitem()
+        ('bob', 2)
         """
         with self._lock:
             self._writable()
@@ -436,6 +471,13 @@ class KVMap(TransactionalStore, MutableMapping[Key, V], Generic[V]):
         """Remove all entries, in one step for readers and for a crash.
 
         O(shards), with a few disk syncs, whatever the number of entries; inside a transaction O(n).
+
+        >>> import kvmap
+        >>> with kvmap.open() as d:
+        ...     d["ada"] = 1
+        ...     d.clear()
+        ...     len(d)
+        0
         """
         with self._lock:
             target = self._writable()
@@ -634,7 +676,14 @@ class KVMap(TransactionalStore, MutableMapping[Key, V], Generic[V]):
     def close(self) -> None:
         """Trim and sync the files and let go of the store; closing twice is harmless.
 
-        One disk sync for each shard that was written to, and a few more.
+        One disk sync for each shard that was written to, and a few more. Raises OSError where the
+        disk refuses; the store is let go of all the same, and what was written stays.
+
+        >>> import kvmap
+        >>> d = kvmap.open()
+        >>> d.close()
+        >>> d.closed
+        True
         """
         with self._lock:
             if self._why is not None:
@@ -776,15 +825,36 @@ class KVMap(TransactionalStore, MutableMapping[Key, V], Generic[V]):
             raise RuntimeError("dictionary changed size during iteration")
 
     def keys(self) -> Keys:
-        """A live view of the keys, as a dict's."""
+        """A live view of the keys, as a dict's. O(1); iteration is O(n) and reads no values.
+
+        >>> import kvmap
+        >>> with kvmap.open() as d:
+        ...     d.update(ada=1, bob=2)
+        ...     list(d.keys()), d.keys() & {"ada", "eve"}
+        (['ada', 'bob'], {'ada'})
+        """
         return Keys(self)
 
     def values(self) -> Values[V]:
-        """A live view of the values, as a dict's; each is decoded when it is asked for."""
+        """A live view of the values, as a dict's; each is decoded when it is asked for. O(1).
+
+        >>> import kvmap
+        >>> with kvmap.open() as d:
+        ...     d.update(ada=1, bob=2)
+        ...     sum(d.values())
+        3
+        """
         return Values(self)
 
     def items(self) -> Items[V]:
-        """A live view of the entries as (key, value), as a dict's."""
+        """A live view of the entries as (key, value), as a dict's. O(1).
+
+        >>> import kvmap
+        >>> with kvmap.open() as d:
+        ...     d.update(ada=1, bob=2)
+        ...     list(d.items())
+        [('ada', 1), ('bob', 2)]
+        """
         return Items(self)
 
     @overload

@@ -7,7 +7,7 @@ import os
 import re
 from dataclasses import replace
 from datetime import UTC, datetime
-from errno import EAGAIN
+from errno import EAGAIN, EDQUOT, ENOSPC
 from typing import Any
 from zlib import crc32
 
@@ -452,9 +452,11 @@ def acquire(path: str, timeout: float, files: Files) -> FileLock:
     }
     try:
         files.write(name, dumps(owner) + b"\n")
-    except BaseException:
-        lock.release()
-        raise
+    except BaseException as error:
+        # A full disk can still be read, and cleared: its owner goes without a name.
+        if not isinstance(error, OSError) or error.errno not in (ENOSPC, EDQUOT):
+            lock.release()
+            raise
     return lock
 
 

@@ -234,7 +234,7 @@ class Survey:
         except NotAStoreError as error:
             if data is not None and _is_newer(data):
                 raise
-            self.manifest = str(error)
+            self.manifest = str(error).removeprefix(self.path(manifest.NAME)).lstrip(",: ")
             self.other.append(Damage(manifest.NAME, 0, len(data or b""), self.manifest))
             self.store.use(Manifest(self._count(names)))
 

@@ -1,5 +1,6 @@
 """The benchmark: it runs, tells machines and people the same, and its checks can fail."""
 
+import doctest
 import json
 import os
 import subprocess
@@ -55,9 +56,15 @@ def test_every_operation_of_every_contestant_is_in_the_json_the_table_and_the_ch
     for row in (*report.OPERATIONS, *report.WEIGHTS):
         assert row in done.stdout
     written = "".join(ElementTree.fromstring(chart.read_text(encoding="utf-8")).itertext())
-    for word in (*report.EACH_KEY, "kvmap", "dict", "shelve", "prefers-color-scheme: dark"):
+    for word in (*report.OPERATIONS, "kvmap", "dict", "shelve", "prefers-color-scheme: dark"):
         assert word in written
     assert sorted(path.name for path in tmp_path.iterdir()) == ["chart.svg", "result.json"]
+
+
+def test_the_charts_figures_read_as_its_examples_say(report: ModuleType) -> None:
+    from benchmarking import chart
+
+    assert doctest.testmod(chart) == (0, 2)
 
 
 def test_json_to_stdout_is_nothing_but_json(tmp_path: Path) -> None:

@@ -444,6 +444,39 @@ def test_verify_and_repair(run: Run, store: Path) -> None:
     assert json.loads(run("repair", "s", "--json").out)["aside"] == []
 
 
+def test_repair_tells_what_is_gone_altogether(run: Run, store: Path) -> None:
+    file = damage(store, b"s3cr3t")
+    file.unlink()
+
+    code, out, err = run("repair", "s")
+
+    assert (code, err) == (0, "")
+    assert out.startswith(f"shards/{file.name}, byte 0, ")
+    assert out.endswith(" when it was closed; nothing to keep aside\n")
+
+
+def test_a_broken_manifest_says_what_to_do(run: Run, store: Path) -> None:
+    (store / "kvmap.json").write_text("{\n")
+
+    code, out, err = run("get", "s", "ada")
+    assert (code, out) == (2, "")
+    assert err.endswith("kvmap.json, byte 2: not a manifest; `kvmap repair s` makes a new one\n")
+    code, out, err = run("verify", "s")
+    assert code == 1
+    assert out.startswith("kvmap.json, byte 0, 2 bytes: byte 2: not a manifest; ")
+
+
+def test_backup_of_a_damaged_store(run: Run, store: Path, tmp_path: Path) -> None:
+    file = damage(store, b"s3cr3t")
+
+    code, out, err = run("backup", "s", "copy")
+
+    assert (code, out) == (1, "")
+    assert f"{file}, byte 0: the checksum is wrong\n" in err
+    assert "`kvmap verify s`" in err
+    assert not (tmp_path / "copy").exists()
+
+
 def test_repair_of_a_store_without_its_manifest(run: Run, store: Path) -> None:
     (store / "kvmap.json").unlink()
     assert run("get", "s", "ada").code == 2
@@ -647,7 +680,10 @@ def test_results_that_find_no_room(store: Path) -> None:
             stderr=subprocess.PIPE,
             check=False,
         )
-    assert (done.returncode, done.stderr) == (2, b"kvmap: No space left on device\n")
+    assert (done.returncode, done.stderr) == (
+        2,
+        b"kvmap: standard output: No space left on device\n",
+    )
 
 
 def test_full_disk(tmp_path: Path) -> None:
@@ -663,7 +699,7 @@ def test_full_disk(tmp_path: Path) -> None:
     )
 
     assert (code, out) == (2, "")
-    assert "File too large" in err
+    assert re.search(r"/s/shards/[0-9a-f]+\.jsonl: File too large", err)
     assert "entries loaded so far" in err
     assert err.count("\n") == 1
     loaded = int(err.split("stopped, ")[1].split(" ")[0].replace(",", ""))
@@ -737,6 +773,34 @@ def test_ctrl_c_leaves_the_store_whole(tmp_path: Path) -> None:
     assert kvmap.verify(tmp_path / "s").ok
 
 
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("verify", "interrupted"),
+        ("compact", "interrupted; the store is whole"),
+        ("repair", "interrupted; nothing is lost, run it again"),
+        ("backup", "interrupted; there is no copy"),
+    ],
+)
+def test_ctrl_c_says_how_things_stand(
+    run: Run, store: Path, monkeypatch: pytest.MonkeyPatch, command: str, said: str
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with kvmap.open(store) as d:
+        d["ada"] = 1
+    before = files_of(store)
+    monkeypatch.setattr(screen.Progress, "__call__", interrupt)
+
+    result = run(command, "s", *["copy"] * (command == "backup"))
+
+    assert result == (130, "", f"kvmap: {said}\n")
+    assert kvmap.verify(store).ok
+    assert command == "compact" or files_of(store) == before
+    assert not (store.parent / "copy").exists()
+
+
 def test_closed_standard_streams(store: Path) -> None:
     for redirect, code in ((">&-", 2), ("2>&-", 0), ("<&-", 0)):
         line = f'exec "$@" {redirect}'
@@ -792,8 +856,21 @@ def test_progress_on_a_terminal(tmp_path: Path, without_rich: bool) -> None:
     assert "%" in shown
     assert ("[#" in shown) == without_rich
     assert "kvmap: loaded 20,000 entries" in shown
-    for command in ("verify", "dump"):
-        assert "/s  " in on_terminal(command, tmp_path / "s", without_rich=without_rich)[1]
+    with kvmap.open(tmp_path / "s") as d:
+        d[0] = 1
+    for arguments in (["verify"], ["compact"], ["repair"], ["backup", tmp_path / "copy"]):
+        command, *more = arguments
+        shown = on_terminal(command, tmp_path / "s", *more, without_rich=without_rich)[1]
+        assert "/s  " in shown, command
+
+
+def test_no_bar_among_results(tmp_path: Path) -> None:
+    with kvmap.open(tmp_path / "s") as d:
+        d.update({n: n for n in range(2500)})
+
+    _, shown = on_terminal("dump", tmp_path / "s", without_rich=True)
+
+    assert [json.loads(line)["key"] for line in shown.splitlines()] == list(range(2500))
 
 
 @pytest.mark.parametrize("without_rich", [False, True], ids=["rich", "plain"])

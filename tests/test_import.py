@@ -402,8 +402,7 @@ def test_diskcache(d: kvmap.KVMap[Any], tmp_path: Path) -> None:
         old["bytes"] = b"\x00"
         old["long bytes"] = b"\x00" * 100_000
         old[b"key"] = 1
-        # Last, for each write of diskcache's removes some of what has expired.
-        old.set("expired", 0, expire=0.001)
+        old.set("expired", 0, expire=0.001)  # last, for a write removes what has expired
     time.sleep(0.01)
 
     with DiskCache(str(tmp_path / "old")) as source:

@@ -226,3 +226,34 @@ def work_again(d: kvmap.KVMap[Any], found: Contents, path: Path, copy: Path, whe
     with kvmap.open(path, files=Unsynced()) as again:
         assert list(again.items()) == expected, where
         check(again)
+
+
+class Full(Unsynced):
+    """A disk without a free block: a file can be emptied, not filled."""
+
+    def write(self, path: str, data: bytes) -> None:
+        super().write(path, b"")
+        if data:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_full_disk_can_be_read(path: Path) -> None:
+    with kvmap.open(path) as d:
+        d["ada"] = 1
+
+    with kvmap.open(path, "r", files=Full()) as d:
+        assert d["ada"] == 1
+        with pytest.raises(kvmap.StoreLockedError, match="not said its name"):
+            kvmap.open(path)
+
+
+def test_an_error_names_its_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with kvmap.open(path, shards=1) as d:
+        monkeypatch.setattr("os.posix_fallocate", full)
+        with pytest.raises(OSError, match="No space left") as caught:
+            d["ada"] = 1
+        monkeypatch.undo()
+    assert caught.value.filename == str(path / "shards" / "00.jsonl")

@@ -10,18 +10,20 @@ from benchmarking.contestants import CONTESTANTS
 from benchmarking.report import OPERATIONS, Table, ratios
 
 # Two panels side by side, in units that are about pixels on a phone held upright.
-WIDTH, MARGIN, GAP = 480, 12, 20
+WIDTH, MARGIN, GAP = 400, 12, 16
 PANEL = (WIDTH - 2 * MARGIN - GAP) / 2
-TOP, TITLE, BAR, PITCH = 78, 26, 11, 16
-LABEL, NUMBER = 66, 38
+TITLE, BAR, PITCH, LINE = 26, 11, 16, 17
+LABEL, NUMBER = 67, 36
 MOST = 6.0  # a bar longer than so many times kvmap's is cut; its number says how long it is
 
+# A background of its own, for a page may be dark where the reader's system is light.
 STYLE = """
 text { font: 12px system-ui, sans-serif; fill: #24292f }
+.paper { fill: #fff }
 .title { font-size: 16px; font-weight: 600 }
 .panel { font-size: 13px; font-weight: 600 }
 .faint { fill: #57606a }
-.line { stroke: #afb8c1 }
+.line { stroke: #8c959f }
 .kvmap { fill: #bf4b00; font-weight: 600 }
 .floor { fill: #8c959f }
 .engine { fill: #2f6fbd }
@@ -29,46 +31,78 @@ text { font: 12px system-ui, sans-serif; fill: #24292f }
 .cut { stroke: #fff; stroke-width: 2 }
 @media (prefers-color-scheme: dark) {
   text { fill: #e6edf3 }
+  .paper { fill: #0d1117 }
   .faint { fill: #9198a1 }
-  .line { stroke: #565d66 }
+  .line { stroke: #8b949e }
   .kvmap { fill: #ff8b3d }
   .floor { fill: #767e88 }
   .engine { fill: #5a9bea }
-  .dict-like { fill: #36608f }
+  .dict-like { fill: #3f71ab }
   .cut { stroke: #0d1117 }
 }
 """
+LEGEND = (
+    ("kvmap", "kvmap"),
+    ("floor", "dict of JSON"),
+    ("engine", "C engines"),
+    ("dict-like", "dicts on disk"),
+)
 
 
-def chart(run: Mapping[str, Any]) -> str:
-    """The run's ratios as an SVG document."""
+def chart(result: Mapping[str, Any]) -> str:
+    """The ratios of the result's first run as an SVG document."""
+    run = result["runs"][0]
     table: Table = run["medians"]
-    rows = [row for row in OPERATIONS if row not in ("len", "reopen + len")]
+    what = f"{run['keys']:,} records of {run['size']:,} B of JSON"
+    parts = [
+        _text(MARGIN, 26, "Time per operation, kvmap = 1", "title"),
+        _text(MARGIN, 46, "Shorter is faster. In the corner, kvmap's own time.", "faint"),
+        _text(MARGIN, 46 + LINE, f"A bar with a slash is cut at {MOST:g} times kvmap's.", "faint"),
+        _legend(46 + 2 * LINE),
+    ]
+    top = 46 + 3 * LINE + GAP
     height = len(table) * PITCH + TITLE + GAP
-    panels = []
-    for place, row in enumerate(rows):
+    for place, row in enumerate(OPERATIONS):
         x = MARGIN + place % 2 * (PANEL + GAP)
-        y = TOP + place // 2 * height
-        panels.append(f'<g transform="translate({x:g} {y:g})">{_panel(row, table)}</g>')
-    total = TOP + (len(rows) + 1) // 2 * height
-    what = f"{run['keys']:,} records of {run['size']:,} B"
+        y = top + place // 2 * height
+        parts.append(f'<g transform="translate({x:g} {y:g})">{_panel(row, table)}</g>')
+    total = top + (len(OPERATIONS) + 1) // 2 * height
+    for line in _notes(result, what):
+        parts.append(_text(MARGIN, total, line, "faint"))
+        total += LINE
     return "\n".join(
         [
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {total:g}" role="img">',
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {total:g}" '
+            f'width="{WIDTH}" height="{total:g}" role="img">',
             f"<title>Time per operation, as a multiple of kvmap's: {what}</title>",
             f"<style>{STYLE}</style>",
-            _text(MARGIN, 24, "Time per operation, kvmap = 1", "title"),
-            _text(MARGIN, 42, f"{what}. Shorter is faster; the time given is kvmap's.", "faint"),
-            _text(
-                MARGIN,
-                58,
-                "dict: JSON bytes in memory. Blue: C engines. Pale: dicts on disk.",
-                "faint",
-            ),
-            *panels,
+            f'<rect class="paper" width="{WIDTH}" height="{total:g}" rx="6"/>',
+            *parts,
             "</svg>\n",
         ]
     )
+
+
+def _legend(y: float) -> str:
+    parts, x = [], float(MARGIN)
+    for kind, words in LEGEND:
+        parts.append(
+            f'<rect class="{kind}" x="{x:g}" y="{y - 9:g}" width="10" height="10" rx="2"/>'
+        )
+        parts.append(_text(x + 14, y, words, "faint"))
+        x += 28 + 6.3 * len(words)
+    return "".join(parts)
+
+
+def _notes(result: Mapping[str, Any], what: str) -> list[str]:
+    """What must be known to trust the picture."""
+    run = result["runs"][0]
+    fewer = [name for name, held in run["held"].items() if held < run["keys"]]
+    notes = [f"{what}, medians of {run['rounds']} rounds.", result["python"], result["system"]]
+    notes[1:] = [", ".join(notes[1:]) + "."]
+    if fewer:
+        notes += [f"With fewer records: {', '.join(fewer)}."]
+    return notes
 
 
 def _panel(row: str, table: Table) -> str:
@@ -78,7 +112,7 @@ def _panel(row: str, table: Table) -> str:
     own = table["kvmap"][row]
     parts = [
         _text(0, 10, row, "panel"),
-        _text(PANEL, 10, f"{own:,.{0 if own >= 100 else 2}f} µs", "faint", anchor="end"),
+        _text(PANEL, 10, _time(own), "faint", anchor="end"),
     ]
     for place, (name, ratio) in enumerate(figures.items()):
         y = TITLE + place * PITCH
@@ -107,7 +141,25 @@ def _text(x: float, y: float, text: str, kind: str = "", anchor: str = "start") 
     )
 
 
+def _time(microseconds: float) -> str:
+    """
+    >>> _time(0.123), _time(4.5), _time(141_140)
+    ('0.12 µs', '4.5 µs', '141 ms')
+    """
+    large = microseconds >= 1000
+    figure = microseconds / 1000 if large else microseconds
+    return (
+        f"{figure:,.{0 if figure >= 100 else 1 if figure >= 1 else 2}f} {'ms' if large else 'µs'}"
+    )
+
+
 def _times(ratio: float) -> str:
+    """
+    >>> _times(883_700), _times(54.3), _times(1.61), _times(0.37), _times(0.00063)
+    ('884k', '54', '1.6', '0.4', '0.0006')
+    """
     if ratio >= 10_000:
         return f"{ratio / 1000:,.0f}k"
-    return f"{ratio:,.{0 if ratio >= 10 else 1 if ratio >= 0.1 else 2}f}"
+    if ratio >= 0.1:
+        return f"{ratio:,.{0 if ratio >= 10 else 1}f}"
+    return f"{ratio:.{2 if ratio >= 0.01 else 4}f}"

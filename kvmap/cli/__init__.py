@@ -25,16 +25,22 @@ is well, 1 a key is missing or the store is damaged, 2 wrong use or refused, 130
 """
 
 
+_INTERRUPTED = {
+    **dict.fromkeys(["set", "del_", "load", "compact"], "interrupted; the store is whole"),
+    "repair": "interrupted; nothing is lost, run it again",
+    "backup": "interrupted; there is no copy",
+}
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code; `arguments` are the process's own by default."""
     args = parser().parse_args(arguments)
     try:
         code: int = args.run(args)
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        screen.flush()
         return code
     except KeyboardInterrupt:
-        screen.say("interrupted; the store is whole")
+        screen.say(_INTERRUPTED.get(args.run.__name__, "interrupted"))
         return 130
     except BrokenPipeError:
         # Whoever read the results has seen enough: end as other programs do, by SIGPIPE's number.
@@ -45,7 +51,8 @@ def main(arguments: list[str] | None = None) -> int:
         screen.say(f"`kvmap verify {args.store}` lists all damage")
         return 1
     except (KVMapError, OSError) as error:
-        screen.say(commands.explain(error))
+        told = commands.explain(error)
+        screen.say(told.replace("kvmap.repair()", f"`kvmap repair {args.store}`"))
         _silence()
         return 2
 
@@ -71,7 +78,10 @@ def parser() -> argparse.ArgumentParser:
 
     def command(name: str, does: str, more: str, example: str) -> argparse.ArgumentParser:
         made = under.add_parser(
-            name, help=does, description=f"{does}. {more}", epilog="example:\n" + example
+            name,
+            help=does,
+            description=f"{does[0].upper()}{does[1:]}. {more}",
+            epilog="example:\n" + example,
         )
         made.set_defaults(run=getattr(commands, "del_" if name == "del" else name))
         made.add_argument("store", metavar="STORE", help="the store's directory")

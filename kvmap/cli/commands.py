@@ -286,7 +286,8 @@ def _chart_deadlines(found: Stats) -> None:
 def compact(args: Namespace) -> int:
     with _open(args, "w") as d:
         before = d.stats()
-        d.compact()
+        with screen.Progress("compact", "bytes") as progress:
+            d.compact(progress)
         after = d.stats()
     freed = before.dead_bytes - after.dead_bytes
     if args.json:
@@ -325,6 +326,11 @@ def repair(args: Namespace) -> int:
     else:
         for each in done.aside:
             screen.write_text(f"{_place(each.damage)}; now in {each.kept}")
+        # A file may be gone, or cut short.
+        aside = {(each.damage.file, each.damage.reason) for each in done.aside}
+        for damage in done.found.damage:
+            if (damage.file, damage.reason) not in aside:
+                screen.write_text(f"{_place(damage)}; nothing to keep aside")
     told = ", its limits and default time to live are gone" if done.new_manifest else ""
     screen.note(f"{args.store} is whole: {done.records:,} records kept{told}")
     return 0
@@ -336,17 +342,21 @@ def _place(damage: kvmap.Damage) -> str:
 
 def backup(args: Namespace) -> int:
     _must_exist(args.store)
-    with _open(args, "r") as d:
+    with _open(args, "r") as d, screen.Progress("backup", "bytes") as progress:
         try:
-            d.backup(args.target)
+            d.backup(args.target, progress)
+        except KVMapError:
+            raise
         except ValueError as error:  # inside the store
             raise Refused(str(error)) from None
-        screen.note(f"copied {screen.amount(len(d), 'entries')} to {args.target}")
+        copied = screen.amount(len(d), "entries")
+    screen.note(f"copied {copied} to {args.target}")
     return 0
 
 
 def dump(args: Namespace) -> int:
-    with _open(args, "r") as d, screen.Progress("dump") as progress:
+    shown = sys.stdout is not None and not sys.stdout.isatty()  # else the results show how far
+    with _open(args, "r") as d, screen.Progress("dump", shown=shown) as progress:
         total = len(d)
         lines = []
         for number, (key, entry) in enumerate(_items(d, args.prefix), start=1):

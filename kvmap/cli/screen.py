@@ -7,7 +7,8 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
@@ -16,7 +17,24 @@ def write(data: bytes) -> None:
     """Put a result on standard output; it is UTF-8 there, whatever the locale."""
     if sys.stdout is None:
         raise OSError(errno.EBADF, "standard output is closed")
-    sys.stdout.buffer.write(data)
+    with _named():
+        sys.stdout.buffer.write(data)
+
+
+def flush() -> None:
+    """Let go of results that wait to be written."""
+    if sys.stdout is not None:
+        with _named():
+            sys.stdout.flush()
+
+
+@contextmanager
+def _named() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        error.filename = "standard output"
+        raise
 
 
 def write_text(text: str) -> None:
@@ -104,10 +122,11 @@ class Progress:
     """Seconds that work may take without a bar."""
     EVERY = 0.1
 
-    def __init__(self, what: str, unit: str = "entries") -> None:
+    def __init__(self, what: str, unit: str = "entries", *, shown: bool = True) -> None:
         self._what, self._unit = what, unit
         self._began = time.monotonic()
-        self._next = self._began + self.PATIENCE if on_terminal() else float("inf")
+        shown = shown and on_terminal()
+        self._next = self._began + self.PATIENCE if shown else float("inf")
         self._bar: Any = None
         self._drawn = False
 
