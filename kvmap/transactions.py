@@ -30,7 +30,7 @@ class TransactionalStore(WritableStore):
             if self._handed is not None and not overlay.committed:
                 for key in (*overlay.over, *overlay.fresh, *overlay.gone):
                     self._handed.pop(key, None)
-            if overlay.swept:
+            if overlay.passed:
                 self._rebuild_heap()
             with self._gate:
                 self._target = self._index = self._base
