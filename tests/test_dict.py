@@ -472,6 +472,12 @@ CHANGES: dict[str, Callable[[Any], Any]] = {
 }
 
 
+def refill(d: kvmap.KVMap[Any]) -> None:
+    for key in list(d):
+        del d[key]
+    d.update(a=1, b=2, c=3)
+
+
 def drained(iterator: Iterator[Any], change: Callable[[], Any], after: int) -> list[Any]:
     """What an iterator yields, and how it ends, when the mapping changes after so many items."""
     found: list[Any] = []
@@ -495,8 +501,7 @@ def test_a_change_while_iterating_is_met_as_by_a_dict(
     with kvmap.open(path, shards=2, files=QuickClock()) as d:
         for number, iterate in enumerate(ITERATORS):
             for after in range(4):
-                d.clear()
-                d.update(a=1, b=2, c=3)
+                refill(d)
                 model = d.copy()
                 expected = drained(iterate(model), lambda: work(model), after)
                 if in_transaction:
@@ -539,7 +544,8 @@ def test_an_entry_that_expires_while_iterating_is_passed_over(path: Path, swept:
     with kvmap.open(path, shards=2, files=clock) as d:
         for iterate in ITERATORS:
             for after in range(5):
-                d.clear()
+                while d:
+                    d.popitem()
                 for key in "abcd":
                     d.set(key, key, ttl=1 if key in "bd" else None)
                 iterator = iterate(d)

@@ -1,7 +1,7 @@
 """kvmap and a dict side by side, through every method, in an order that Hypothesis thinks up.
 
 Between the steps the map is reopened, killed and recovered, compacted, and its clock moves. With
-KVMAP_SOAK=1 in the environment there are twenty times as many runs, and longer ones.
+KVMAP_SOAK=1 in the environment there are thirty times as many runs, and longer ones.
 """
 
 from __future__ import annotations
@@ -385,7 +385,7 @@ class BesideADict(RuleBasedStateMachine):
 
 
 BesideADict.TestCase.settings = settings(
-    max_examples=2000 if SOAK else 100,
+    max_examples=2000 if SOAK else 60,
     stateful_step_count=60 if SOAK else 30,
     deadline=None,
     suppress_health_check=list(HealthCheck),
