@@ -86,11 +86,17 @@ class BesideADict(RuleBasedStateMachine):
         self.saved: tuple[dict[Any, Any], dict[Any, float]] | None = None
         self.transaction: Any = None
 
-    @initialize(shards=st.sampled_from([1, 2, 8]), ttl=st.sampled_from([None, None, 20]))
-    def open(self, shards: int, ttl: float | None) -> None:
+    @initialize(
+        shards=st.sampled_from([1, 2, 8]),
+        ttl=st.sampled_from([None, None, 20]),
+        content=st.dictionaries(keys, values, max_size=6),
+    )
+    def open(self, shards: int, ttl: float | None, content: dict[Any, Any]) -> None:
         self.ttl = ttl
         path = self.folder / str(next(self.names))
         self.d: kvmap.KVMap[Any] = kvmap.open(path, shards=shards, ttl=ttl, files=self.clock)
+        for key, value in content.items():
+            self.assign(key, value)
 
     def teardown(self) -> None:
         self.d.close()
@@ -377,6 +383,7 @@ class BesideADict(RuleBasedStateMachine):
 
     def compare(self, d: kvmap.KVMap[Any]) -> None:
         assert len(d) == len(self.model)
+        assert [key in d for key in FAMILIAR] == [key in self.model for key in FAMILIAR]
         assert repr(list(d.items())) == repr(list(self.model.items()))
         assert repr(list(reversed(d))) == repr(list(reversed(self.model)))
         for key in self.model:
