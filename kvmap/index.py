@@ -230,6 +230,8 @@ class IndexedStore:
         now, view = self._now(), self._view()
         try:
             while self._heap and self._heap[0][0] <= now:
+                if isinstance(view, Overlay):
+                    view.passed = True
                 moment, _, key = self._heap[0]
                 entry = view.get(key)
                 if entry is not None and deadline(entry) == moment:

@@ -110,11 +110,13 @@ def _plain(key: Key) -> Key:
     return key
 
 
-def _canonical(key: Key) -> Any:
+def _canonical(key: Key, depth: int = 0) -> Any:
     """One form for all keys that are equal, fit for JSON. Raises TypeError for what can't be a key."""
     if type(key) is tuple:
+        if depth > _DEEPEST:
+            raise TypeError(f"a key nested deeper than {_DEEPEST} levels")
         parts: tuple[Any, ...] = key
-        return [_canonical(part) for part in parts]
+        return [_canonical(part, depth + 1) for part in parts]
     if key is None:
         return None
     same = _plain(key)

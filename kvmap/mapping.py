@@ -744,7 +744,7 @@ class KVMap(TransactionalStore, MutableMapping[Key, V], Generic[V]):
         index = self._everything()
         if index is not self._base:
             return self._still_there(list(index), index)
-        return self._keys(index, iter(index.items()), self._size(index))
+        return self._keys(index, iter(index.items()), self._size(index), self._lost)
 
     def __reversed__(self) -> Iterator[Key]:
         index = self._everything()
@@ -755,21 +755,25 @@ class KVMap(TransactionalStore, MutableMapping[Key, V], Generic[V]):
         return len(index) + (index.swept if isinstance(index, Overlay) else self._lost)
 
     def _keys(
-        self, index: MutableMapping[Key, Entry], entries: Iterator[tuple[Key, Entry]], size: int
+        self,
+        index: MutableMapping[Key, Entry],
+        entries: Iterator[tuple[Key, Entry]],
+        size: int,
+        lost: int,
     ) -> Iterator[Key]:
         entry = b""
         try:
             for key, entry in entries:
                 if not self._heap or deadline(entry) > self._now():
                     yield key
-        except RuntimeError:
-            yield from self._rest(index, size, entry)
+        except RuntimeError as changed:
+            yield from self._rest(index, size, lost, entry, changed)
 
     def _items(self) -> Iterator[tuple[Key, V]]:
         index = self._everything()
         if index is not self._base or not self._plain:
             return self._found(iter(self))
-        return self._plain_items(index, iter(index.items()), self._size(index))
+        return self._plain_items(index, iter(index.items()), self._size(index), self._lost)
 
     def _items_reversed(self) -> Iterator[tuple[Key, V]]:
         return self._found(reversed(self))
@@ -780,7 +784,11 @@ class KVMap(TransactionalStore, MutableMapping[Key, V], Generic[V]):
                 yield key, self._value(key, entry)
 
     def _plain_items(
-        self, index: MutableMapping[Key, Entry], entries: Iterator[tuple[Key, Entry]], size: int
+        self,
+        index: MutableMapping[Key, Entry],
+        entries: Iterator[tuple[Key, Entry]],
+        size: int,
+        lost: int,
     ) -> Iterator[tuple[Key, V]]:
         entry, maps = b"", self._maps
         try:
@@ -796,14 +804,24 @@ class KVMap(TransactionalStore, MutableMapping[Key, V], Generic[V]):
                     yield key, loads(data)
                 elif (found := self._find(key)) is not None:
                     yield key, self._value(key, found)
-        except RuntimeError:
-            yield from self._found(self._rest(index, size, entry))
+        except RuntimeError as changed:
+            yield from self._found(self._rest(index, size, lost, entry, changed))
 
-    def _rest(self, index: MutableMapping[Key, Entry], size: int, last: Entry) -> Iterator[Key]:
-        """The keys after the record of entry `last`, where only an expiry cut an iteration short."""
+    def _rest(
+        self,
+        index: MutableMapping[Key, Entry],
+        size: int,
+        lost: int,
+        last: Entry,
+        changed: RuntimeError,
+    ) -> Iterator[Key]:
+        """The keys after the record of entry `last`, where only an expiry cut an iteration short.
+
+        `lost` is how many had expired when it began. Raises `changed` where there is more to it.
+        """
         self._view()
-        if self._size(index) != size:
-            raise RuntimeError("dictionary changed size during iteration")
+        if self._size(index) != size or self._lost == lost:
+            raise changed
         place = unpack_order(last)[0] if last else 0
         later = [key for key, entry in index.items() if unpack_order(entry)[0] > place]
         return self._still_there(later, index)

@@ -27,6 +27,8 @@ class Overlay(MutableMapping[Key, Entry]):
         """What expired after it had overwritten an entry of the base, which must not come back."""
         self.swept = 0
         """Entries that expired meanwhile and are no longer in this view."""
+        self.passed = False
+        """Whether deadlines passed meanwhile; the base may need them when this view is gone."""
         self.committed = False
         self._changes = 0
 

@@ -238,6 +238,10 @@ class Store:
             table.add(record, self.journal.number, at)
         table = in_order(table)
         found = dict(zip(table.keys, table.entries, strict=True))
+        if len(found) < len(table.keys):
+            # A dict keeps the first of equal keys, but `1.0` may have been deleted before `1` came.
+            latest = dict(zip(table.keys, table.keys, strict=True))
+            found = {latest[key]: entry for key, entry in found.items()}
         entries = {key: entry for key, entry in found.items() if entry is not None}
         if len(entries) == len(table.keys) and not is_torn:
             shard.live = shard.end

@@ -29,7 +29,7 @@ class TransactionalStore(WritableStore):
         if overlay is not None:
             if self._handed is not None and not overlay.committed:
                 self._handed.clear()  # the block may have changed any of them in place
-            if overlay.swept:
+            if overlay.passed:
                 self._rebuild_heap()
             with self._gate:
                 self._target = self._index = self._base

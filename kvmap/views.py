@@ -21,6 +21,9 @@ class Keys(KeysView[Any]):
 
     _mapping: KVMap[Any]
 
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._mapping)  # which notices changes from now on, where a generator would not
+
     def __reversed__(self) -> Iterator[Any]:
         return iter(reversed(self._mapping))
 

@@ -257,7 +257,7 @@ class WritableStore(IndexedStore):
         if target is self._base:
             for change in changes:
                 by_shard.setdefault(change[1], []).append(change)
-        else:
+        elif changes:
             by_shard[self._store.journal.number] = changes
         shards = [self._shard(number) for number in by_shard]
         lines = [[change[2] for change in some] for some in by_shard.values()]

@@ -26,6 +26,16 @@ class Clock(Files):
         self.time += seconds
 
 
+class QuickClock(Clock):
+    """A clock that the test moves; nothing is synced, where no power fails."""
+
+    def sync(self, path: str) -> None:
+        pass
+
+    def sync_folder(self, path: str) -> None:
+        pass
+
+
 def killed(d: kvmap.KVMap[Any], copy: Path) -> Path:
     """The directory as `kill -9` would leave it at this moment."""
     shutil.copytree(d.path, copy)

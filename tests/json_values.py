@@ -6,6 +6,8 @@ from typing import Any
 from hypothesis import strategies as st
 
 LEAST, LARGEST = -(2**63), 2**64 - 1
+DEEPEST = 254
+"""Levels of lists and objects that a value may have."""
 
 # What could be taken for a record's own syntax, or for the end of a line or of a string.
 AWKWARD = [
@@ -36,7 +38,7 @@ def nested(levels: int, inner: Any) -> Any:
     return inner
 
 
-deep = st.builds(nested, st.integers(1, 254), strings)
+deep = st.builds(nested, st.integers(1, DEEPEST), strings)
 
 # What JSON can't hold, or can't give back equal.
 _unfit_parts = st.sampled_from(

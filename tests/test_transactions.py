@@ -284,3 +284,23 @@ def test_a_stop_at_each_call_leaves_all_or_nothing(tmp_path: Path, sync: bool) -
     assert outcomes == sorted(outcomes), "once it is there, it stays"
     assert outcomes[-1]
     assert len(copies) - inside > 20
+
+
+def test_a_deadline_that_passes_inside_is_kept_for_when_it_is_undone(
+    d: kvmap.KVMap[Any], clock: Clock
+) -> None:
+    d.set("short", 1, ttl=1)
+    with pytest.raises(InterruptedError), d.transaction():
+        d.clear()
+        clock.wait(2)
+        assert not d
+        raise InterruptedError
+    assert len(d) == 3
+    assert "short" not in d
+
+
+def test_an_empty_update_may_be_the_first_thing_inside(d: kvmap.KVMap[Any]) -> None:
+    with d.transaction():
+        d.update({})
+        d |= []
+    assert dict(d) == {"a": 1, "b": 2, "c": 3}

@@ -1,0 +1,448 @@
+"""Keys come back as the type they went in; equal keys are one; what JSON can't hold is refused."""
+
+from __future__ import annotations
+
+import enum
+import json
+import math
+from collections.abc import Callable, Iterator
+from datetime import date
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import json_values
+import pytest
+from helpers import QuickClock, killed
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from invariants import check
+from model import SOAK
+
+import kvmap
+from kvmap.keys import bucket
+
+SYNTAX = [
+    *(
+        ',"value":',
+        ',"seq":',
+        ',"crc":"00000000"}\n',
+        '"}\n',
+        '{"key":"a","seq":1,"crc":"51c2e7aa"}',
+    ),
+    *(
+        '","seq":9,"value":1,"crc":"',
+        "\\",
+        '\\"',
+        '"',
+        "\n",
+        "\r\n",
+        "\0",
+        "\u2028",
+        "\x7f",
+        "\ufeff",
+    ),
+]
+KEYS: list[Any] = [
+    *("", "a", "é", "\U0001f40d", "1", "null", "true", "[1]", "../..", *SYNTAX),
+    *(0, -1, 42, 2**53 + 1, 2**63, 2**64 - 1, -(2**63)),
+    *(0.5, -0.25, 1e300, 5e-324, 3.0, float(2**53), 2.0**64, -(2.0**70), 1.7976931348623157e308),
+    *(True, None),
+    *((), (1, "a"), ("a", (None, (0.5, False))), ((),), ("seq", 1), ("value", "crc")),
+    *((text,) for text in SYNTAX),
+]
+
+
+@pytest.fixture
+def d(path: Path) -> Iterator[kvmap.KVMap[Any]]:
+    with kvmap.open(path, shards=4, files=QuickClock()) as d:
+        yield d
+
+
+def lives(path: Path, fill: Callable[[kvmap.KVMap[Any]], Any]) -> Iterator[kvmap.KVMap[Any]]:
+    """The same map in all that it may go through: in use, killed, reopened, compacted, copied."""
+    files = QuickClock()
+    with kvmap.open(path, shards=2, files=files) as d:
+        fill(d)
+        yield d
+        copy = killed(d, path.with_name("killed"))
+        with kvmap.open(copy, files=files) as other:
+            yield other
+        d.compact()
+        yield d
+        copy = killed(d, path.with_name("compacted and killed"))
+        with kvmap.open(copy, files=files) as other:
+            yield other
+        d.backup(path.with_name("backup"))
+    for name in (path.name, "backup"):
+        for flag in ("r", "c"):
+            with kvmap.open(path.with_name(name), flag, files=files) as other:
+                yield other
+    with kvmap.open(path.with_name("transaction"), shards=2, files=files) as d:
+        with d.transaction():
+            fill(d)
+            yield d
+        yield d
+        copy = killed(d, path.with_name("transaction and killed"))
+    with kvmap.open(copy, files=files) as other:
+        yield other
+
+
+def test_keys_come_back_as_the_type_they_went_in(path: Path) -> None:
+    def fill(d: kvmap.KVMap[Any]) -> None:
+        for number, key in enumerate(KEYS):
+            d["churned"] = d[key] = number
+        del d["churned"]
+
+    for d in lives(path, fill):
+        for number, key in enumerate(KEYS):
+            assert key in d
+            assert d[key] == number
+        assert repr(list(d)) == repr(KEYS)
+        assert len(d) == len(KEYS)
+
+
+@settings(
+    max_examples=2000 if SOAK else 50,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(found=st.lists(json_values.keys, max_size=12))
+def test_any_keys_come_back_as_in_a_dict(tmp_path_factory: Any, found: list[Any]) -> None:
+    path = tmp_path_factory.mktemp("keys") / "store"
+    model: dict[Any, Any] = {}
+    with kvmap.open(path, shards=2, files=QuickClock()) as d:
+        for number, key in enumerate(found):
+            model[key] = d[key] = number
+        copy = killed(d, path.with_name("killed"))
+    for each in (copy, path):
+        with kvmap.open(each, files=QuickClock()) as d:
+            assert all(d[key] == value for key, value in model.items())
+            assert repr(list(d.items())) == repr(list(model.items()))
+            check(d)
+
+
+EQUAL: list[list[Any]] = [
+    [1, 1.0, True],
+    [True, 1, 1.0],
+    [1.0, True],
+    [0, -0.0, 0.0, False],
+    [-0.0, 0],
+    [False, 0.0],
+    [2**63, 2.0**63],
+    [2.0**63, 2**63],
+    [(1, ("a", 0)), (True, ("a", -0.0)), (1.0, ("a", False))],
+    [(1.0,), (1,)],
+]
+
+
+@pytest.mark.parametrize("equal", EQUAL, ids=repr)
+def test_equal_keys_are_one_and_the_first_stored_stays(path: Path, equal: list[Any]) -> None:
+    first, *others = equal
+
+    def fill(d: kvmap.KVMap[Any]) -> None:
+        d["before"] = d[first] = d["after"] = 0
+        for other in others:
+            d[other] = repr(other)
+            d.update({other: repr(other)})
+            d.set(other, repr(other), ttl=100)
+            d.setdefault(other, "never")
+            with pytest.raises(kvmap.KeyExistsError):
+                d.create(other, "never")
+            d.expire(other, None)
+
+    for d in lives(path, fill):
+        assert repr(list(d.items())) == repr(
+            [("before", 0), (first, repr(others[-1])), ("after", 0)]
+        )
+        assert all(d[each] == repr(others[-1]) for each in equal)
+
+
+@pytest.mark.parametrize("equal", EQUAL, ids=repr)
+def test_a_deleted_key_may_come_back_as_another_type(path: Path, equal: list[Any]) -> None:
+    first, second, *_ = equal
+
+    def fill(d: kvmap.KVMap[Any]) -> None:
+        d[first] = 1
+        d["between"] = 2
+        del d[second]
+        d[second] = 3
+
+    for d in lives(path, fill):
+        assert repr(list(d.items())) == repr([("between", 2), (second, 3)])
+
+
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [
+        (42, "42"),
+        (1.0, "1.0"),
+        (-0.0, "-0.0"),
+        (True, "true"),
+        (None, "null"),
+        ("a", '"a"'),
+        ("42", '"42"'),
+        ("é\n", '"é\\n"'),
+        ((1, "a"), '[1,"a"]'),
+        ((1, ("a", (), None)), '[1,["a",[],null]]'),
+    ],
+)
+def test_a_key_is_plain_json_in_the_file(d: kvmap.KVMap[Any], key: Any, text: str) -> None:
+    d[key] = 1
+    d[key] = 2
+    del d[key]
+    shard = d.path / "shards" / f"{bucket(key, 3):02x}.jsonl"
+    lines = shard.read_bytes().rstrip(b"\0").decode().splitlines()
+    assert len(lines) == 3
+    for line in lines:
+        assert line.startswith(f'{{"key":{text},"seq":')
+        assert json.loads(line)["key"] == json.loads(text)
+
+
+# What can't be a key
+
+
+class Point(NamedTuple):
+    x: int
+    y: int
+
+
+class Colour(enum.Enum):
+    RED = 1
+
+
+class Nameless:
+    """A key whose repr fails."""
+
+    def __repr__(self) -> str:
+        raise RuntimeError("no repr")
+
+
+def nested(levels: int) -> Any:
+    key: Any = ()
+    for _ in range(levels):
+        key = (key,)
+    return key
+
+
+REFUSED: list[tuple[Any, type[Exception]]] = [
+    (b"bytes", TypeError),
+    (frozenset(), TypeError),
+    (1j, TypeError),
+    (object, TypeError),
+    (object(), TypeError),
+    (Nameless(), TypeError),
+    (Decimal("0.1"), TypeError),
+    (Fraction(1, 3), TypeError),
+    (date(2024, 2, 29), TypeError),
+    (Colour.RED, TypeError),
+    (Point(1, 2), TypeError),
+    (("a", (b"b",)), TypeError),
+    (math.nan, ValueError),
+    (math.inf, ValueError),
+    (-math.inf, ValueError),
+    (("a", math.nan), ValueError),
+    (2**64, ValueError),
+    (-(2**63) - 1, ValueError),
+    (10**5000, ValueError),
+    ((2**64,), ValueError),
+    ("\ud800", ValueError),
+    ("a\udfff", ValueError),
+    (("\ud800",), ValueError),
+    (nested(300), ValueError),
+]
+UNHASHABLE: list[Any] = [[], {}, set(), bytearray(), ([],), ("a", ({},))]
+
+
+def writes(d: kvmap.KVMap[Any], key: Any) -> list[Callable[[], Any]]:
+    return [
+        lambda: d.__setitem__(key, 1),
+        lambda: d.set(key, 1, ttl=1),
+        lambda: d.create(key, 1),
+        lambda: d.setdefault(key, 1),
+    ]
+
+
+@pytest.mark.parametrize("loaded", [False, True])
+@pytest.mark.parametrize(("key", "error"), REFUSED, ids=lambda each: type(each).__name__)
+def test_what_json_cannot_hold_is_no_key(
+    path: Path, key: Any, error: type[Exception], loaded: bool
+) -> None:
+    with kvmap.open(path, shards=4, files=QuickClock()) as d:
+        d["kept"] = 1
+    with kvmap.open(path, files=QuickClock()) as d:
+        if loaded:
+            assert len(d) == 1
+        assert key not in d
+        assert (key, 1) not in d.items()
+        assert d.get(key) is None
+        assert d.get(key, "absent") == "absent"
+        assert d.pop(key, "absent") == "absent"
+        for read in (d.__getitem__, d.__delitem__, d.pop, d.ttl):
+            with pytest.raises(KeyError) as caught:
+                read(key)
+            assert caught.value.args[0] is key
+        for write in (*writes(d, key), lambda: d.update({"new": 1, key: 1})):
+            with pytest.raises(error, match=r"^key ") as refused:
+                write()
+            assert refused.type is error
+            assert len(str(refused.value)) < 400
+        with pytest.raises(error, match=r"^key "), d.edit(key, default=[]) as value:
+            value.append(1)
+        with d.transaction(), pytest.raises(error, match=r"^key "):
+            d[key] = 1
+        assert dict(d) == {"kept": 1}
+        check(d)
+
+
+def test_the_message_names_the_key(d: kvmap.KVMap[Any]) -> None:
+    for key, shown in (
+        (b"abc", "b'abc'"),
+        (("a", b"b"), "b'b'"),
+        (math.nan, "nan"),
+        (2**64, "18446744073709551616"),
+        ("\ud800", r"\ud800"),
+        (Nameless(), "Nameless"),
+        (b"x" * 10**6, "xxx…xxx"),
+    ):
+        with pytest.raises((TypeError, ValueError)) as caught:
+            d[key] = 1
+        assert shown in str(caught.value)
+
+
+@pytest.mark.parametrize("key", UNHASHABLE, ids=repr)
+def test_an_unhashable_key_fails_everywhere_as_in_a_dict(d: kvmap.KVMap[Any], key: Any) -> None:
+    for use in (
+        lambda d: d[key],
+        lambda d: key in d,
+        lambda d: (key, 1) in d.items(),
+        lambda d: d.get(key, 1),
+        lambda d: d.setdefault(key, 1),
+        lambda d: d.__setitem__(key, 1),
+        lambda d: d.__delitem__(key),
+    ):
+        for target in (d, {}):
+            with pytest.raises(TypeError, match="unhashable type"):
+                use(target)
+    d["kept"] = 1
+    for use in (*writes(d, key), lambda: d.pop(key, 1), lambda: d.ttl(key)):
+        with pytest.raises(TypeError, match="unhashable type"):
+            use()
+    assert dict(d) == {"kept": 1}
+
+
+@pytest.mark.parametrize("loaded", [False, True])
+def test_a_foreign_key_that_is_equal_to_one_finds_it(path: Path, loaded: bool) -> None:
+    content = {1: "one", 0.5: "half", (2, "a"): "pair", 2.0**64: "large"}
+    foreign = [
+        *(Decimal(1), Fraction(1), 1 + 0j, Decimal("0.5"), Fraction(1, 2)),
+        *((Decimal(2), "a"), (2 + 0j, "a"), 2**64, Decimal(2**64), Decimal(3), ("a", Decimal(2))),
+    ]
+    with kvmap.open(path, shards=64, files=QuickClock()) as d:
+        d.update(content)
+    for key in foreign:
+        with kvmap.open(path, files=QuickClock()) as d:
+            if loaded:
+                assert len(d) == 4
+            assert (key in d) is (key in content)
+            assert d.get(key) == content.get(key)
+            if key in content:
+                d[key] = "written"
+                assert repr(d.copy()) == repr({**content, key: "written"})
+                assert d.pop(key) == "written"
+                assert key not in d
+                check(d)
+                d.clear()
+                d.update(content)
+
+
+# Subclasses
+
+
+class Name(str):
+    pass
+
+
+class Loud(str):
+    """Not equal to its own text, as far as a dict can tell."""
+
+    def __hash__(self) -> int:
+        return 1
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+
+class Size(enum.IntEnum):
+    LARGE = 7
+
+
+class Word(enum.StrEnum):
+    HELLO = "hello"
+
+
+class Metre(float):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("key", "plain"),
+    [
+        (Name("ada"), "ada"),
+        (Word.HELLO, "hello"),
+        (Size.LARGE, 7),
+        (Metre(0.5), 0.5),
+        (Metre(2.0), 2.0),
+        ((Name("a"), (Size.LARGE,)), ("a", (7,))),
+        (True, True),
+        ((True, False), (True, False)),
+    ],
+)
+def test_a_subclass_is_stored_as_the_plain_type(path: Path, key: Any, plain: Any) -> None:
+    for d in lives(path, lambda d: d.update({key: 1})):
+        assert d[key] == d[plain] == 1
+        (found,) = d
+        assert repr(found) == repr(plain)
+        assert type(found) is type(plain)
+
+
+def test_a_subclass_that_is_not_equal_to_its_text_is_refused(d: kvmap.KVMap[Any]) -> None:
+    d["a"] = 1
+    for write in writes(d, Loud("a")):
+        with pytest.raises(TypeError, match="key"):
+            write()
+    assert Loud("a") not in d
+    assert dict(d) == {"a": 1}
+
+
+# Size
+
+
+def test_keys_may_be_long(path: Path) -> None:
+    keys = ["x" * 1_000_000, '"' * 100_000, "\n" * 100_000, "é" * 100_000]
+    keys += [tuple(range(20_000)), ("x" * 100_000, 1), nested(200)]
+
+    def fill(d: kvmap.KVMap[Any]) -> None:
+        for number, key in enumerate(keys):
+            d[key] = number
+
+    for d in lives(path, fill):
+        assert list(d) == keys
+        assert [d[key] for key in keys] == list(range(len(keys)))
+
+
+@pytest.mark.parametrize("loaded", [False, True])
+def test_a_key_nested_too_deep_is_absent_as_any_other(path: Path, loaded: bool) -> None:
+    key = nested(5000)
+    with kvmap.open(path, files=QuickClock()) as d:
+        d["kept"] = 1
+    with kvmap.open(path, files=QuickClock()) as d:
+        assert not loaded or len(d) == 1
+        assert key not in d
+        assert d.get(key, 1) == 1
+        with pytest.raises(KeyError):
+            d[key]
+        with pytest.raises(ValueError, match="deep"):
+            d[key] = 1
+        assert dict(d) == {"kept": 1}
