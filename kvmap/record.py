@@ -111,7 +111,8 @@ def build(
 
 def tombstone(name: bytes, seq: int) -> bytes:
     """The line that deletes the key with this JSON text."""
-    return sealed(b"".join((b'{"key":', name, _SEQ, dumps(seq))))
+    text = b"".join((b'{"key":', name, _SEQ, dumps(seq)))
+    return b"".join((text, b',"crc":"', hexlify(_pack_crc(crc32(text))), b'"}\n'))
 
 
 def sealed(text: bytes) -> bytes:

@@ -58,7 +58,9 @@ class WritableStore(IndexedStore):
 
     def _old(self, key: Key) -> Entry | None:
         """The entry that a write to `key` will replace, unless it has expired."""
-        target = self._writable()
+        target = self._target
+        if target is None:
+            target = self._writable()
         entry = target.get(key)
         if entry is None and self._whole is None:
             self._load_shard_of(key)
@@ -69,110 +71,122 @@ class WritableStore(IndexedStore):
             entry = target.get(key)
         return entry
 
-    def _put(self, key: Key, text: bytes, expires: float) -> None:
-        """Write a record. The caller holds the lock and has encoded the value."""
+    def _put(self, key: Key, text: bytes, expires: float) -> None:  # noqa: PLR0915
+        """Write a record. The caller holds the lock and has encoded the value.
+
+        An exception at any point, KeyboardInterrupt too, leaves the write done or undone, in
+        memory and on disk alike.
+        """
+        # In one function but for what is rare: a call for the copying takes 6 % of a write's time.
         target = self._target
-        old = None if target is None else target.get(key)
-        # A key that is missing in a wholly loaded index without deadlines needs no closer look.
-        if self._heap or (old is None and target is not self._whole) or target is None:
+        if target is None or self._heap or self._whole is not target:
             old = self._old(key)
+        else:
+            old = target.get(key)
+        if type(key) is str and self._limits.key_chars is None:
+            try:
+                name = dumps(key)
+            except TypeError:
+                name = keys.text(key)  # which says what is wrong
+            number = crc32(name) & self._mask
+        else:
+            key, name = self._checked(key) if old is None else self._known(key, old)
+            number = keys.bucket(key, self._mask)
         if old is None:
-            key, name = self._checked(key)
             place = freed = 0
         else:
             place, freed = unpack_order(old)
-            if type(key) is str:
-                name = dumps(key)
-            else:
-                key, name = self._known(key, old)
         self._seq = seq = self._seq + 1
         line, start, seed, crc = build(name, seq, place, expires, text)
         size = len(line)
         if self._most_bytes is not None:
             self._check_size(size - freed)
-            target = self._target  # loading all shards may have replaced it
-        if target is not self._base:
-            shard = self._store.journal
-        elif type(key) is str:
-            shard = self._shards[crc32(name) & self._mask]
+        target = self._target  # loading shards may have replaced it
+        assert target is not None
+        if target is self._base:
+            shard = self._shards[number]
         else:
-            shard = self._shards[keys.bucket(key, self._mask)]
-        number = shard.number
-        mapped = self._maps[number]
-        if mapped is None or shard.end + size > len(mapped):
-            mapped = self._room(shard, size)
+            shard = self._store.journal
+            number = shard.number
         at = shard.end
         end = at + size
+        mapped = self._maps[number]
+        if mapped is None or end > len(mapped):
+            mapped = self._room(shard, size)
+            at = shard.end
+            end = at + size
         entry = pack(at + start, end - TAIL, seed, crc, number, place or seq, size)
         if expires != INF:
             entry = timed(entry, expires)
             self._trim_heap()
             self._push(key, entry)
-        self._append(shard, mapped, at, end, line, key, entry, freed)
-
-    def _delete(self, key: Key, old: Entry) -> None:
-        """Write a tombstone. The caller holds the lock."""
-        removal = self._removal(key, old)
-        _, number, line, *_, freed = removal
-        shard = self._shards[number]
-        if self._overlay is not None:
-            self._overlay.tombstones[key] = removal
-            shard = self._store.journal
-        mapped = self._maps[shard.number]
-        if mapped is None or shard.end + len(line) > len(mapped):
-            mapped = self._room(shard, len(line))
-        at = shard.end
-        self._append(shard, mapped, at, at + len(line), line, key, None, freed)
-        if self._handed is not None:
-            self._handed.pop(key, None)
-
-    def _removal(self, key: Key, old: Entry) -> Change:
-        """The tombstone of a key that is there."""
-        place, freed = unpack_order(old)
-        key, name = self._known(key, old)
-        number = (crc32(name) if type(key) is str else keys.bucket(key, self._mask)) & self._mask
-        self._seq = seq = self._seq + 1
-        return key, number, tombstone(name, seq), 0, 0, 0, place, INF, freed
-
-    def _append(
-        self,
-        shard: Shard,
-        mapped: Map,
-        at: int,
-        end: int,
-        line: bytes,
-        key: Key,
-        entry: Entry | None,
-        freed: int,
-    ) -> None:
-        """Copy a line to bytes `at` to `end` of a shard and publish it; without an entry the key goes.
-
-        An exception at any point, KeyboardInterrupt too, leaves the write done or undone, in
-        memory and on disk alike. The caller holds the lock and has made room.
-        """
-        target = self._target
-        assert target is not None
-        live = shard.live - freed
-        if entry is not None:
-            live += end - at
+        live = shard.live + size - freed
         try:
             mapped[at:end] = line
             if self._sync and target is self._base:
                 shard.sync_through(end)
-            if entry is None:
-                del target[key]
-            else:
-                target[key] = entry
+            target[key] = entry
             shard.end = end
             shard.live = live
         except BaseException:
-            if target.get(key) is entry:
-                shard.end, shard.live = end, live
-            else:
-                shard.erase(mapped, end - at)
+            self._settle(target.get(key) is entry, shard, mapped, end, live)
             raise
-        if freed and target is self._base and shard.worn:
+        if end - live > SLACK and freed and target is self._base and shard.worn:
             self._compact_if_possible(shard)
+
+    def _delete(self, key: Key, old: Entry) -> None:
+        """Write a tombstone, all or nothing as in `_put`. The caller holds the lock."""
+        removal = self._removal(key, old)
+        _, number, line, _, _, _, _, _, freed = removal
+        target = self._target
+        assert target is not None
+        if target is self._base:
+            shard = self._shards[number]
+        else:
+            assert self._overlay is not None
+            self._overlay.tombstones[key] = removal
+            shard = self._store.journal
+        at = shard.end
+        end = at + len(line)
+        mapped = self._maps[shard.number]
+        if mapped is None or end > len(mapped):
+            mapped = self._room(shard, len(line))
+            at = shard.end
+            end = at + len(line)
+        live = shard.live - freed
+        try:
+            mapped[at:end] = line
+            if self._sync and target is self._base:
+                shard.sync_through(end)
+            del target[key]
+            shard.end = end
+            shard.live = live
+        except BaseException:
+            self._settle(key not in target, shard, mapped, end, live)
+            raise
+        if self._handed is not None:
+            self._handed.pop(key, None)
+        if end - live > SLACK and target is self._base and shard.worn:
+            self._compact_if_possible(shard)
+
+    def _settle(self, done: bool, shard: Shard, mapped: Map, end: int, live: int) -> None:
+        """Finish a write that was cut off after it was published, or else undo it."""
+        if done:
+            shard.end, shard.live = end, live
+        else:
+            shard.erase(mapped, end - shard.end)
+
+    def _removal(self, key: Key, old: Entry) -> Change:
+        """The tombstone of a key that is there."""
+        place, freed = unpack_order(old)
+        if type(key) is str:
+            name = dumps(key)
+            number = crc32(name) & self._mask
+        else:
+            key, name = self._known(key, old)
+            number = keys.bucket(key, self._mask)
+        self._seq = seq = self._seq + 1
+        return key, number, tombstone(name, seq), 0, 0, 0, place, INF, freed
 
     def _checked(self, key: Key) -> tuple[Key, bytes]:
         """A new key as it will come back, and its JSON text; raises what a key may raise."""
