@@ -164,7 +164,7 @@ class Shard:
         self._folded, self._crc = (0, 0) if self.state is None else self.state[:2]
         table = in_order(table)
         self.last = table.seqs[-1] if table.seqs else 0
-        if self.last > HIGHEST:
+        if self.last > HIGHEST or (table.seqs and table.seqs[0] < 1):
             raise CorruptStoreError(self.path, 0, "the write's number is out of range")
         return table, is_torn
 
