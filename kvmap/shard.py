@@ -10,6 +10,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import NamedTuple
 from zlib import crc32
 
@@ -289,6 +290,9 @@ class Shard:
         """Undo a copy of `size` bytes past the end that was not completed."""
         mapped[self.end : self.end + size] = bytes(size)
         self.synced = min(self.synced, self.end)
+        if self.fill:
+            with suppress(OSError):  # the error that led here is the one to tell
+                self._files.sync(self.path)
 
     def sync(self) -> None:
         """Make all records survive a power cut."""
