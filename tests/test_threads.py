@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from disk import Unsynced
 from faults import Watched
-from helpers import Clock
 from invariants import check
 from model import SOAK
 
@@ -342,7 +342,7 @@ def test_readers_do_not_wait_for_a_disk(path: Path, work: Callable[[Any], None])
         check(d)
 
 
-class Running(Clock):
+class Running(Unsynced):
     """A millisecond passes with each look, so that deadlines come."""
 
     def now(self) -> float:
