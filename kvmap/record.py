@@ -18,6 +18,7 @@ import re
 from binascii import hexlify, unhexlify
 from collections.abc import Iterator, Mapping
 from itertools import accumulate
+from operator import le
 from struct import Struct, unpack
 from struct import error as StructError
 from typing import Any, NamedTuple
@@ -298,6 +299,11 @@ def _decode_heads(
         names, seqs = [each["key"] for each in fields], [each["seq"] for each in fields]
         firsts = [each.get("first", each["seq"]) for each in fields]
         timed = [(i, each["expires"]) for i, each in enumerate(fields) if "expires" in each]
+        # Only an attacker's checksum vouches for these.
+        if set(map(type, firsts)) != {int} or not all(map(le, firsts, seqs)):
+            raise ValueError("not a record: the write's number is out of range")
+        if not {type(expires) for _, expires in timed} <= {int, float}:
+            raise ValueError("not a record: the deadline is not a number")
     if set(map(type, names)) != {str}:
         names = [keys.from_json(name) for name in names]
     return names, seqs, firsts, timed

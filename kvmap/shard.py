@@ -10,6 +10,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import NamedTuple
 from zlib import crc32
 
@@ -164,7 +165,7 @@ class Shard:
         self._folded, self._crc = (0, 0) if self.state is None else self.state[:2]
         table = in_order(table)
         self.last = table.seqs[-1] if table.seqs else 0
-        if self.last > HIGHEST:
+        if self.last > HIGHEST or (table.seqs and table.seqs[0] < 1):
             raise CorruptStoreError(self.path, 0, "the write's number is out of range")
         return table, is_torn
 
@@ -289,6 +290,9 @@ class Shard:
         """Undo a copy of `size` bytes past the end that was not completed."""
         mapped[self.end : self.end + size] = bytes(size)
         self.synced = min(self.synced, self.end)
+        if self.fill:
+            with suppress(OSError):  # the error that led here is the one to tell
+                self._files.sync(self.path)
 
     def sync(self) -> None:
         """Make all records survive a power cut."""

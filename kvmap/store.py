@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from errno import EAGAIN, EDQUOT, ENOSPC
@@ -49,6 +50,8 @@ class Store:
         self.read_only = read_only
         self._lock = lock
         self._unfinished: dict[int, list[tuple[int, Record]]] = {}
+        self._seal: tuple[Map, int, int] | None = None
+        """Where the journal's commit line stands, in a map that nobody can take away."""
         self.stale = False
         """Whether a journal that is done with may still be there."""
         self.use(Manifest(1))
@@ -282,11 +285,28 @@ class Store:
     def seal_journal(self, *, sync: bool) -> None:
         """Write the line that commits a transaction: the length and CRC-32 of all before it."""
         end, crc = self.journal.end, self.journal.fold()
-        self.journal.append([sealed(b'{"commit":%d,"check":%d' % (end, crc))])
+        line = sealed(b'{"commit":%d,"check":%d' % (end, crc))
+        self._seal = self.journal.make_room(len(line)), end, end + len(line)
+        self.journal.append([line])
         if sync:
             self.journal.sync()
 
+    def unseal_journal(self, *, sync: bool) -> None:
+        """Take the commit line away: from here on the transaction can't come back.
+
+        A copy into memory, which can't fail, where removing the file can.
+        """
+        if self._seal is None:
+            return
+        mapped, begin, end = self._seal
+        mapped[begin:end] = bytes(end - begin)
+        self._seal = None
+        if sync:
+            with suppress(OSError):  # removing the file, which comes next, may still do
+                self.files.sync(self.journal.path)
+
     def drop_journal(self, *, sync: bool) -> None:
+        self.unseal_journal(sync=False)
         self.stale = True
         self.maps.put(self.journal.number, None)
         self.journal.reset()

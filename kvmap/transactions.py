@@ -58,7 +58,13 @@ class TransactionalStore(WritableStore):
             # A file's last record must be its latest: what is written after a crash counts from it.
             changes.sort(key=lambda change: number(change[2]))
             self._target = self._base
-            self._write_all(changes, gone, seal=lambda: self._store.seal_journal(sync=self._sync))
+            try:
+                self._write_all(
+                    changes, gone, seal=lambda: self._store.seal_journal(sync=self._sync)
+                )
+            except BaseException:
+                self._store.unseal_journal(sync=self._sync)
+                raise
         overlay.committed = True
 
     def _final(self, key: Key, entry: Entry) -> Change:

@@ -79,10 +79,10 @@ class WritableStore(IndexedStore):
         """
         # In one function but for what is rare: a call for the copying takes 6 % of a write's time.
         target = self._target
-        if target is None or self._heap or self._whole is not target:
+        if target is None or self._heap or target is not self._whole:
             old = self._old(key)
         else:
-            old = target.get(key)
+            old = self._base.get(key)
         if type(key) is str and self._limits.key_chars is None:
             try:
                 name = dumps(key)

@@ -201,7 +201,7 @@ def opens_elsewhere(path: Path, key: str, parent: int) -> str:
     return "done"
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_workers_of_multiprocessing_take_turns(path: Path, method: str) -> None:
     with kvmap.open(path) as d:
         d["count"] = 0

@@ -1,17 +1,24 @@
 """Threads: each call is one step for all others, and none of eight loses a write."""
 
+import random
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from disk import Unsynced
+from faults import Watched
 from invariants import check
+from model import SOAK
 
 import kvmap
 
 THREADS = 8
+SECONDS = 60 if SOAK else 3
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +46,7 @@ def run(work: Callable[[int], None], *others: Callable[[int], None]) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(SECONDS + 60)
         assert not thread.is_alive(), "a deadlock"
     if errors:
         raise errors[0]
@@ -259,3 +266,191 @@ def test_random_work_of_all_kinds(path: Path) -> None:
 
         run(work)
         check(d)
+
+
+class Refusing:
+    """A lock that nobody may take."""
+
+    def __enter__(self) -> None:
+        raise AssertionError("a read takes a lock")
+
+    def __exit__(self, *exception: object) -> None:
+        pass
+
+
+def test_a_read_takes_no_lock(d: kvmap.KVMap[Any]) -> None:
+    d.update(a=1, b=2)
+    assert len(d) == 2
+    locks = d._lock, d._gate
+    d._lock = d._gate = Refusing()  # type: ignore[assignment]
+    try:
+        assert (d["a"], d.get("a"), d.get("absent"), "a" in d, len(d)) == (1, 1, None, True, 2)
+        assert [*d] == ["a", "b"]
+        assert [*d.items()] == [("a", 1), ("b", 2)]
+        assert [*d.values()] == [1, 2]
+    finally:
+        d._lock, d._gate = locks
+
+
+def overwrite(d: kvmap.KVMap[Any]) -> None:
+    d["a"] = 2
+
+
+def compact(d: kvmap.KVMap[Any]) -> None:
+    d.compact()
+
+
+def commit(d: kvmap.KVMap[Any]) -> None:
+    with d.transaction():
+        d["a"] = 2
+
+
+@pytest.mark.parametrize("work", [overwrite, compact, commit])
+def test_readers_do_not_wait_for_a_disk(path: Path, work: Callable[[Any], None]) -> None:
+    files = Watched()
+    stuck, go = threading.Event(), threading.Event()
+
+    def wait(name: str) -> None:
+        if name == "sync" and threading.current_thread() is worker:
+            stuck.set()
+            assert go.wait(60)
+
+    with kvmap.open(path, shards=1, sync=True, files=files) as d:
+        d.update(a=0, b=0)
+        d.set("later", 1, ttl=1000)
+        d["a"] = 1
+        assert len(d) == 3
+        worker = threading.Thread(target=work, args=(d,))
+        read: list[Any] = []
+
+        def reads() -> None:
+            read.append((d["a"], d.get("a"), d["later"], d.get("absent"), "b" in d, len(d)))
+            read.append(dict(d.items()))
+
+        reader = threading.Thread(target=reads, daemon=True)
+        files.before = wait
+        worker.start()
+        try:
+            assert stuck.wait(60)
+            reader.start()
+            reader.join(10)
+            assert read == [(1, 1, 1, None, True, 3), {"a": 1, "b": 0, "later": 1}]
+        finally:
+            go.set()
+            worker.join()
+        assert d["a"] == (1 if work is compact else 2)
+        check(d)
+
+
+class Running(Unsynced):
+    """A millisecond passes with each look, so that deadlines come."""
+
+    def now(self) -> float:
+        self.time += 0.001
+        return self.time
+
+
+def test_eight_threads_do_all_there_is_for_a_while(path: Path) -> None:
+    """No exception but those a dict would raise, no lost update, no value that was never written."""
+    d = kvmap.open(path, shards=4, files=Running())
+    numbers = [0] * THREADS
+    """How many values each thread has made so far; it counts before it writes."""
+    models: list[dict[str, Any]] = [{} for _ in range(THREADS)]
+    counted = [0] * THREADS
+    done = [0] * THREADS
+    end = time.monotonic() + SECONDS
+
+    def value(number: int) -> list[Any]:
+        numbers[number] += 1
+        return [number, numbers[number], "x" * (numbers[number] * 7919 % 700)]
+
+    def verify(found: Any) -> None:
+        if isinstance(found, list):
+            number, step, text = found
+            assert 0 < step <= numbers[number]
+            assert text == "x" * (step * 7919 % 700)
+        else:
+            assert found is None or 0 <= found <= sum(numbers) + THREADS
+
+    def write(number: int, chance: random.Random) -> None:
+        mine = models[number]
+        key = f"{number} {chance.randrange(30)}"
+        match chance.randrange(9):
+            case 0 | 1 | 2:
+                d[key] = mine[key] = value(number)
+            case 3:
+                assert d.pop(key, None) == mine.pop(key, None)
+            case 4:
+                more = {f"{number} {i}": value(number) for i in range(5)}
+                d.update(more)
+                mine.update(more)
+            case 5:
+                with d.transaction():
+                    d[key] = value(number)
+                    d[key] = mine[key] = value(number)
+                    counted[number] += 1
+                    d["count"] = d.get("count", 0) + 1
+            case 6:
+                d[f"shared {chance.randrange(9)}"] = value(number)
+            case 7:
+                d.set(f"timed {chance.randrange(9)}", value(number), ttl=chance.random())
+            case 8:
+                d.pop(f"shared {chance.randrange(9)}", None)
+        assert d.get(key) == mine.get(key)
+
+    def read(number: int, chance: random.Random) -> None:
+        for _ in range(10):
+            other = chance.randrange(THREADS)
+            key = f"{other} {chance.randrange(30)}"
+            before = d.get(key)
+            verify(before)
+            after = d.get(key)
+            verify(after)
+            if before and after:
+                assert before[1] <= after[1], "an older value came back"
+            verify(d.get(f"shared {chance.randrange(9)}"))
+            verify(d.get(f"timed {chance.randrange(9)}"))
+        with suppress(KeyError):
+            verify(d[f"shared {chance.randrange(9)}"])
+
+    def iterate(number: int, chance: random.Random) -> None:
+        match chance.randrange(3):
+            case 0:
+                for _, found in list_of(d):
+                    verify(found)
+            case 1:
+                for found in d.copy().values():
+                    verify(found)
+            case 2:
+                known = d.get("count", 0)
+                assert known <= d.copy().get("count", 0)
+
+    def work(number: int) -> None:
+        chance = random.Random(number)
+        while time.monotonic() < end:
+            match chance.choices("wric", (60, 20, 3, 1))[0]:
+                case "w":
+                    write(number, chance)
+                case "r":
+                    read(number, chance)
+                case "i":
+                    iterate(number, chance)
+                case _:
+                    chance.choice((d.compact, d.sync, d.purge, d.stats))()
+            done[number] += 1
+
+    with d:
+        run(work)
+        check(d)
+        found = d.copy()
+    for again in (found, kvmap_at(path)):
+        assert again.get("count", 0) == sum(counted)
+        for number, mine in enumerate(models):
+            assert {k: v for k, v in again.items() if k.startswith(f"{number} ")} == mine
+    print(f"{sum(done)} steps, {sum(numbers)} values written in {SECONDS} s")
+
+
+def kvmap_at(path: Path) -> dict[Any, Any]:
+    with kvmap.open(path) as d:
+        check(d)
+        return d.copy()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import shutil
 import threading
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from disk import Disk, Unsynced, kept, lay, lost
 from faults import WatchedMaps
 from helpers import Clock
 from invariants import check
@@ -304,3 +306,86 @@ def test_an_empty_update_may_be_the_first_thing_inside(d: kvmap.KVMap[Any]) -> N
         d.update({})
         d |= []
     assert dict(d) == {"a": 1, "b": 2, "c": 3}
+
+
+@pytest.mark.parametrize(
+    ("sync", "fault", "number", "error"),
+    [
+        (True, "sync", 1, OSError),  # of the journal
+        (True, "sync", 2, OSError),  # of a shard
+        (True, "copy", 1, OSError),
+        (False, "copy", 1, KeyboardInterrupt),
+    ],
+)
+def test_what_was_undone_stays_so_when_its_journal_can_not_be_removed(
+    tmp_path: Path, sync: bool, fault: str, number: int, error: type[BaseException]
+) -> None:
+    files, path = WatchedMaps(), tmp_path / "store"
+    journal = path / "journal.jsonl"
+    calls = 0
+
+    def fail(name: str) -> None:
+        nonlocal calls
+        if calls == number and name == "remove":
+            raise OSError("injected")
+        if calls < number and name == fault and journal.exists():
+            calls += b'"commit"' in journal.read_bytes()
+            if calls == number:
+                raise error("injected")
+
+    with kvmap.open(path, shards=4, sync=sync, files=files) as d:
+        d.update({f"key {i}": "before" for i in range(9)})
+        before = contents(d)
+        files.before = fail
+        with pytest.raises((OSError, error)), d.transaction():
+            d.update({f"key {i}": "undone" for i in range(0, 9, 2)})
+        assert calls == number, "nothing was injected"
+        assert journal.exists()
+        assert contents(d) == before
+        shutil.copytree(path, tmp_path / "killed")
+        files.before = lambda name: None
+        check(d)
+    for each in (path, tmp_path / "killed"):
+        with kvmap.open(each, files=Clock()) as d:
+            assert contents(d) == before
+            check(d)
+
+
+class Failing(Disk):
+    """Fails once, at the sync of a number, and then at each removal."""
+
+    at = 10**9
+    refuses = False
+
+    def sync(self, path: str) -> None:
+        self.at -= 1
+        if self.at == 0:
+            self.refuses = True
+            raise OSError("injected")
+        super().sync(path)
+
+    def remove(self, path: str) -> None:
+        if self.refuses:
+            raise OSError("injected")
+        super().remove(path)
+
+
+@pytest.mark.parametrize("at", range(1, 6))
+def test_what_was_undone_stays_so_after_a_power_cut(tmp_path: Path, at: int) -> None:
+    disk, chance = Failing(tmp_path / "disk"), random.Random(at)
+    disk.root.mkdir()
+    d = kvmap.open(disk.root / "store", shards=4, sync=True, files=disk)
+    d.update({f"key {i}": "before" for i in range(9)})
+    before = contents(d)
+    disk.at = at
+    with pytest.raises(OSError, match="injected"), d.transaction():
+        d["key 0"] = "undone"
+        disk.at = at  # from here on: the journal's sync, then each shard's
+        d.update({f"key {i}": "undone" for i in range(1, 9)})
+    assert contents(d) == before
+    for number, choose in enumerate([lost, kept, *[chance.choice] * 40]):
+        lay(disk.left(choose), tmp_path / str(number))
+        with kvmap.open(tmp_path / str(number) / "store", files=Unsynced(disk.time)) as left:
+            assert contents(left) == before
+    disk.refuses = False
+    d.close()
