@@ -113,10 +113,13 @@ class Peer:
     def in_child(self, work: Callable[[Peer], str]) -> str:
         with self.child(work) as child:
             try:
-                return child.communicate(timeout=60)[0].strip()
+                told, _ = child.communicate(timeout=60)
             except subprocess.TimeoutExpired:
                 child.kill()
                 return "hangs"
+        if child.returncode:
+            raise ChildProcessError
+        return told.strip()
 
 
 def str_keys(peer: Peer) -> str:
