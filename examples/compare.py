@@ -1,12 +1,16 @@
-"""What kvmap and other dicts on disk do, found by trying it, as a Markdown table.
+"""What kvmap and other dicts on disk do, also when things go wrong, found by trying it: in Markdown.
 
     python examples/compare.py                      beside the peers that are installed
     python examples/compare.py --only kvmap,shelve
     python examples/compare.py --json               the same, for machines
+    python examples/compare.py --kills 1000         instead of 20
 
 Each cell is the outcome of a few lines below, run on the library itself in a temporary directory of
 its own. All are opened as their documentation opens them first; sqlitedict with autocommit, for
 without it nothing is kept. TinyDB is no mapping: it gets documents `{"key": ..., "value": ...}`.
+
+"writes lost" are some that were acknowledged: the assignment or `del` had returned. Where the disk is
+full, no file may grow (RLIMIT_FSIZE), which is the same to a library that asks for more.
 """
 
 from __future__ import annotations
@@ -17,16 +21,20 @@ import importlib.util
 import json
 import logging
 import os
+import random
+import resource
 import shelve
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import AbstractContextManager, closing
 from datetime import datetime
 from importlib import import_module
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
@@ -87,8 +95,8 @@ OPEN: dict[str, Callable[[Path], AbstractContextManager[Any]]] = {
 class Peer:
     """A library under test, and where its store is."""
 
-    def __init__(self, name: str, directory: Path) -> None:
-        self.name, self.directory = name, directory
+    def __init__(self, name: str, directory: Path, kills: int = 20) -> None:
+        self.name, self.directory, self.kills = name, directory, kills
 
     def open(self) -> AbstractContextManager[Any]:
         return OPEN[self.name](self.directory / "store")
@@ -96,9 +104,22 @@ class Peer:
     def files(self) -> list[Path]:
         return [path for path in self.directory.rglob("*") if path.is_file()]
 
-    def child(self, what: str) -> subprocess.Popen[str]:
-        command = [sys.executable, __file__, "--child", what, self.name, str(self.directory)]
+    def child(self, work: Callable[[Peer], str]) -> subprocess.Popen[str]:
+        """Another process, that does one of ELSEWHERE and prints what it returns."""
+        arguments = ["--child", work.__name__, self.name, str(self.directory)]
+        command = [sys.executable, "-W", "ignore", __file__, *arguments]
         return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+    def in_child(self, work: Callable[[Peer], str]) -> str:
+        with self.child(work) as child:
+            try:
+                told, _ = child.communicate(timeout=60)
+            except subprocess.TimeoutExpired:
+                child.kill()
+                return "hangs"
+        if child.returncode:
+            raise ChildProcessError
+        return told.strip()
 
 
 def str_keys(peer: Peer) -> str:
@@ -264,37 +285,6 @@ def readable_files(peer: Peer) -> str:
         return "no"
 
 
-def flipped_bit(peer: Peer) -> str:
-    with peer.open() as d:
-        d["x"] = "needle"
-    for path in peer.files():
-        path.write_bytes(path.read_bytes().replace(b"needle", b"noodle"))
-    try:
-        with peer.open() as d:
-            return "no: served as data" if d["x"] == "noodle" else "no"
-    except kvmap.CorruptStoreError:
-        return "yes: it raises"
-
-
-WRITES, NEWER = 100, "newer, and longer " * 50
-
-
-def survives_kill(peer: Peer) -> str:
-    with peer.child("write and die") as child:
-        assert child.wait() == -signal.SIGKILL
-    with peer.open() as d:
-        kept = len([key for key in d if d[key] == NEWER])
-    return "yes" if kept == WRITES else f"no: {WRITES - kept} of {WRITES} lost"
-
-
-def second_process(peer: Peer) -> str:
-    with peer.open() as d:
-        d["x"] = 1
-        with peer.child("open") as child:
-            told, _ = child.communicate()
-    return told.strip()
-
-
 def private(peer: Peer) -> str:
     before = os.umask(0o022)  # as most systems set it: all may read what is not made private
     try:
@@ -327,7 +317,7 @@ def typed(peer: Peer) -> str:
     return "yes" if any(Path(each, "py.typed").exists() for each in folders or ()) else "no"
 
 
-ROWS: dict[str, Callable[[Peer], str]] = {
+BESIDE: dict[str, Callable[[Peer], str]] = {
     "`str` keys": str_keys,
     "`int` keys": int_keys,
     "tuple keys": tuple_keys,
@@ -337,9 +327,6 @@ ROWS: dict[str, Callable[[Peer], str]] = {
     '`d["ada"]["visits"] = 1`': change_inside_a_value,
     "what JSON can't hold": comes_back_equal,
     "a planted pickle runs when it is read": planted_pickle_runs,
-    "a changed byte on disk is noticed": flipped_bit,
-    "what was written is kept after `kill -9`": survives_kill,
-    "a second process that opens it": second_process,
     "only its owner can read it": private,
     "time to live for each entry": time_to_live,
     "a transaction that raises is undone": roll_back,
@@ -349,30 +336,196 @@ ROWS: dict[str, Callable[[Peer], str]] = {
 }
 
 
-def cell(name: str, row: str) -> str:
-    with tempfile.TemporaryDirectory(prefix="kvmap-compare-") as directory:
-        try:
-            return ROWS[row](Peer(name, Path(directory)))
-        except Exception as error:  # what a library can't do, it tells in its own way
-            return f"no: `{type(error).__name__}`"
+Write = tuple[str, str | None]  # a key, and its new value or None where it is deleted
 
 
-def child(what: str, name: str, directory: str) -> None:
-    """What the other process of a row does."""
-    peer = Peer(name, Path(directory))
+def mixed_writes() -> Iterator[Write]:
+    """Without end, and the same in each process: new entries, overwrites, deletes."""
+    choose = random.Random(0)
+    for n in count():
+        deletes = choose.random() < 0.2
+        yield f"key {choose.randrange(50)}", None if deletes else f"{n} " * choose.randrange(1, 500)
+
+
+def new_entries(name: str) -> Iterator[Write]:
+    return ((f"{name} {n}", f"{n} " * 100) for n in count())
+
+
+def take(d: Any, write: Write) -> None:
+    key, value = write
+    if value is not None:
+        d[key] = value
+    elif key in d:
+        del d[key]
+
+
+def judge(d: Any, writes: list[Write], cut_off: Write | None = None) -> str:
+    """What became of the acknowledged writes, where one more may or may not have been done."""
+    history: dict[str, list[str | None]] = {}
+    for key, value in writes:
+        history.setdefault(key, [None]).append(value)
+    try:
+        found = {key: d[key] for key in d}
+    except Exception as error:
+        return f"can't be read: `{type(error).__name__}`"
+    lost = False
+    for key in history.keys() | found.keys():
+        value, past = found.get(key), history.get(key, [None])
+        if value != past[-1] and (key, value) != cut_off:
+            lost = True
+            if value not in past:
+                return "wrong values"
+    return "writes lost" if lost else "nothing lost"
+
+
+def after_reopen(peer: Peer, writes: list[Write], cut_off: Write | None = None) -> str:
     try:
         with peer.open() as d:
-            if what == "open":
-                d["y"] = 2
-                print("let in" if d["y"] == 2 else "not seen")
-            else:
-                for n in range(WRITES):
-                    d[f"key {n}"] = "older"
-                    d[f"key {n}"] = NEWER
-                os.kill(os.getpid(), signal.SIGKILL)  # all is written, nothing is closed
+            return judge(d, writes, cut_off)
+    except Exception as error:
+        return f"can't be opened: `{type(error).__name__}`"
+
+
+def killed(peer: Peer) -> str:
+    outcomes: Counter[str] = Counter()
+    for n in range(peer.kills):
+        victim = Peer(peer.name, peer.directory / str(n))
+        victim.directory.mkdir()
+        with victim.child(write_on) as child:
+            assert child.stdout is not None
+            acknowledged = len(child.stdout.read(1))
+            time.sleep(random.random() / 10)
+            child.kill()
+            acknowledged += len(child.stdout.read())
+        assert child.returncode == -signal.SIGKILL, "it ended of its own"
+        *writes, cut_off = islice(mixed_writes(), acknowledged + 1)
+        outcomes[after_reopen(victim, writes, cut_off)] += 1
+    if len(outcomes) == 1:
+        return next(iter(outcomes))
+    return ", ".join([f"{times}x {outcome}" for outcome, times in outcomes.most_common()])
+
+
+def write_on(peer: Peer) -> str:
+    with peer.open() as d:
+        for write in mixed_writes():
+            take(d, write)
+            os.write(sys.stdout.fileno(), b".")
+    return ""
+
+
+def disk_full(peer: Peer) -> str:
+    return peer.in_child(fill)
+
+
+def fill(peer: Peer) -> str:
+    """Write until it fails, see what is there, make room, write again, see what is there."""
+    entries = new_entries("key")
+    writes = list(islice(entries, 100))
+    answers = ["does not raise"]
+    try:
+        with peer.open() as d:
+            for write in writes:
+                take(d, write)
+            soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+            largest = max([path.stat().st_size for path in peer.files()])
+            resource.setrlimit(resource.RLIMIT_FSIZE, (largest, hard))
+            try:
+                for write in islice(entries, 10_000):
+                    take(d, write)
+                    writes.append(write)
+            except Exception as error:
+                answers = [f"raises `{type(error).__name__}`"]
+            meanwhile = judge(d, writes, write)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+            take(d, again := ("again", "there is room"))
+            writes.append(again)
+    except Exception as error:
+        answers.append(f"no more writes: `{type(error).__name__}`")
+    else:
+        answers.append("goes on when there is room")
+    if (reopened := after_reopen(peer, writes, write)) != meanwhile:
+        answers.insert(1, f"meanwhile {meanwhile}")
+    return "; ".join([*answers, reopened])
+
+
+def changed_byte(peer: Peer) -> str:
+    with peer.open() as d:
+        d["x"] = "needle"
+    changed = [path for path in peer.files() if b"needle" in path.read_bytes()]
+    for path in changed:
+        path.write_bytes(path.read_bytes().replace(b"needle", b"noodle"))
+    try:
+        with peer.open() as d:
+            return "served as data" if d["x"] == "noodle" else "not noticed"
+    except Exception as error:
+        names_file = any(str(path) in str(error) for path in changed)
+        return f"raises `{type(error).__name__}`{', naming the file' if names_file else ''}"
+
+
+def second_process(peer: Peer) -> str:
+    with peer.open() as d:
+        d["x"] = 1
+        return peer.in_child(open_too)
+
+
+def open_too(peer: Peer) -> str:
+    try:
+        with peer.open() as d:
+            d["y"] = 2
+            return "let in" if d["y"] == 2 else "not seen"
     except Exception as error:
         names_owner = " names the owner" if str(os.getppid()) in str(error) else ""
-        print(f"refused: `{type(error).__name__}`{names_owner}")
+        return f"refused: `{type(error).__name__}`{names_owner}"
+
+
+def forked(peer: Peer) -> str:
+    return peer.in_child(fork)
+
+
+def fork(peer: Peer) -> str:
+    """Parent and child each write 1,000 entries and close what they have."""
+    receive, acknowledge = os.pipe()
+    process, child, done, raised = "parent", 0, 0, ""
+    try:
+        with peer.open() as d:
+            if not (child := os.fork()):
+                process = "child"
+                signal.alarm(5)  # seconds until it counts as hanging
+            for write in islice(new_entries(process), 1000):
+                take(d, write)
+                done += 1
+                if not child:
+                    os.write(acknowledge, b".")
+    except Exception as error:
+        raised = f"the {process} raises `{type(error).__name__}`; "
+    print(raised, end="", flush=True)
+    if not child:
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    os.close(acknowledge)
+    writes = list(islice(new_entries("parent"), done))
+    writes += islice(new_entries("child"), len(os.read(receive, 1000)))
+    hangs = "the child hangs; " if os.WIFSIGNALED(status) else ""
+    return hangs + after_reopen(peer, writes)
+
+
+WHEN: dict[str, Callable[[Peer], str]] = {
+    "the process is killed": killed,
+    "the disk is full": disk_full,
+    "a byte on disk is changed": changed_byte,
+    "a second process opens it": second_process,
+    "the process forks": forked,
+}
+ELSEWHERE = {work.__name__: work for work in (write_on, fill, open_too, fork)}
+TABLES = {"What happens when": WHEN, "Beside others": BESIDE}
+
+
+def cell(name: str, row: Callable[[Peer], str], kills: int) -> str:
+    with tempfile.TemporaryDirectory(prefix="kvmap-compare-") as directory:
+        try:
+            return row(Peer(name, Path(directory), kills))
+        except Exception as error:  # what a library can't do, it tells in its own way
+            return f"no: `{type(error).__name__}`"
 
 
 def version(name: str) -> str:
@@ -396,21 +549,31 @@ def main() -> None:
     usage = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     usage.add_argument("--only", type=names, default=list(OPEN), help="kvmap,shelve")
     usage.add_argument("--json", action="store_true", help="for machines")
+    usage.add_argument("--kills", type=int, default=20, help="how many, of each")
     usage.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
     options = usage.parse_args()
-    if options.child:
-        return child(*options.child)
     logging.disable()  # sqlitedict logs what it also raises
+    if options.child:
+        work, name, directory = options.child
+        return print(ELSEWHERE[work](Peer(name, Path(directory))))
     found = [name for name in options.only if importlib.util.find_spec(name)]
-    table = {name: {row: cell(name, row) for row in ROWS} for name in found}
+    tables = {
+        title: {
+            name: {row: cell(name, how, options.kills) for row, how in rows.items()}
+            for name in found
+        }
+        for title, rows in TABLES.items()
+    }
     if options.json:
-        return print(json.dumps(table, indent=1))
-    print("| |", " | ".join(map(version, found)), "|")
-    print("|---" * (len(found) + 1) + "|")
-    for row in ROWS:
-        print("|", row, "|", " | ".join([table[name][row] for name in found]), "|")
+        return print(json.dumps(tables, indent=1))
+    for title, rows in TABLES.items():
+        print(f"## {title}\n\n| |", " | ".join(map(version, found)), "|")
+        print("|---" * (len(found) + 1) + "|")
+        for row in rows:
+            print("|", row, "|", " | ".join([tables[title][name][row] for name in found]), "|")
+        print()
     if missing := [name for name in options.only if name not in found]:
-        print(f"\nLeft out, since not installed: {', '.join(missing)}.")
+        print(f"Left out, since not installed: {', '.join(missing)}.")
 
 
 if __name__ == "__main__":
