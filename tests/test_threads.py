@@ -171,7 +171,7 @@ def list_of(d: kvmap.KVMap[Any]) -> list[Any]:
     try:
         return list(d.items())
     except RuntimeError as error:
-        assert "changed size" in str(error)
+        assert "changed" in str(error)
         return []
 
 
