@@ -160,15 +160,8 @@ def load(
 
 
 def _write(d: KVMap[Any], batch: dict[Any, tuple[bytes, float]], report: Report) -> None:
-    # What `update` does, with values that are encoded already and a deadline for each.
     with d._lock:
-        d._writable()
-        while True:
-            swept = d._swept
-            changes = [d._change(key, text, expires) for key, (text, expires) in batch.items()]
-            if d._swept == swept:
-                break  # else an entry that one of them was to overwrite may have expired
-        d._write_all(changes)
+        d._write_each(lambda: ((key, text, expires) for key, (text, expires) in batch.items()))
         report.loaded += len(batch)
 
 

@@ -454,16 +454,12 @@ class KVMap(TransactionalStore, MutableMapping[Key, V], Generic[V]):
         pairs.update(more)
         expires = self._expires(DEFAULT)
         with self._lock:
-            self._writable()
-            # The value's text must not outlive its line: orjson's bytes may each hold some KiB.
+            # One by one: a value's text must not outlive its line, for orjson's bytes may each
+            # hold some KiB.
             encoded = self._encoded if self._wraps else encode_value
-            change = self._change
-            while True:
-                swept = self._swept
-                changes = [change(key, encoded(value), expires) for key, value in pairs.items()]
-                if self._swept == swept:
-                    break  # else an entry that one of them was to overwrite may have expired
-            self._write_all(changes)
+            self._write_each(
+                lambda: ((key, encoded(value), expires) for key, value in pairs.items())
+            )
             if self._handed is not None:
                 self._handed.update(pairs)
 

@@ -53,6 +53,8 @@ unpack_order = Struct("<18xQI").unpack_from
 """Place in the map's order, length of the line."""
 unpack_shard = Struct("<16xH").unpack_from
 _unpack_end = Struct("<4xI").unpack_from
+_unpack_ends = Struct("<II").unpack_from
+_pack_ends = Struct("<II").pack
 _unpack_deadline = Struct("<30xd").unpack_from
 
 UNTIMED = _ENTRY.size
@@ -80,13 +82,13 @@ def timed(untimed: Entry, expires: float) -> Entry:
     return _TIMED.pack(*_ENTRY.unpack(untimed), expires)
 
 
-def moved(old: Entry, distance: int) -> Entry:
-    """The entry of the same record, copied to a place `distance` bytes further on."""
-    if len(old) > UNTIMED:
-        start, end, *rest = _TIMED.unpack(old)
-        return _TIMED.pack(start + distance, end + distance, *rest)
-    start, end, seed, crc, shard, place, size = _ENTRY.unpack(old)
-    return pack(start + distance, end + distance, seed, crc, shard, place, size)
+def moved(old: Entry, distance: int, shard: int | None = None) -> Entry:
+    """The entry of the same record `distance` bytes further on, where given in another shard."""
+    start, end = _unpack_ends(old)
+    ends = _pack_ends(start + distance, end + distance)
+    if shard is None:
+        return ends + old[8:]
+    return b"".join((ends, old[8:16], shard.to_bytes(2, "little"), old[18:]))
 
 
 def build(

@@ -8,8 +8,8 @@ from kvmap import keys
 from kvmap.errors import StoreClosedError
 from kvmap.keys import Key
 from kvmap.overlay import Overlay
-from kvmap.record import TAIL, Entry, deadline, number, unpack_order, unpack_value
-from kvmap.writer import Change, WritableStore
+from kvmap.record import TAIL, Entry, moved, number, unpack_order, unpack_shard, unpack_value
+from kvmap.writer import Batch, WritableStore
 
 
 class TransactionalStore(WritableStore):
@@ -44,45 +44,47 @@ class TransactionalStore(WritableStore):
             raise StoreClosedError(f"{self._why} ({self._store.path}); the transaction is undone")
         for key, entry in overlay.lapsed.items():
             overlay.tombstones.setdefault(key, self._removal(key, entry))
-        changes = [
-            self._final(key, entry)
-            for key, entry in (*overlay.over.items(), *overlay.fresh.items())
-        ]
         gone = [key for key in overlay.gone if key in overlay.fresh or key in overlay.tombstones]
-        changes += [
-            (*overlay.tombstones[key][:-1], unpack_order(self._base[key])[1])
-            for key in gone
-            if key not in overlay.fresh
+        lines = [
+            *[self._final(key, entry) for key, entry in overlay.over.items()],
+            *[self._final(key, entry) for key, entry in overlay.fresh.items()],
+            *[(*overlay.tombstones[key], key, None) for key in gone if key not in overlay.fresh],
         ]
-        if changes:
-            # A file's last record must be its latest: what is written after a crash counts from it.
-            changes.sort(key=lambda change: number(change[2]))
+        if lines:
             self._target = self._base
             try:
-                self._write_all(
-                    changes, gone, seal=lambda: self._store.seal_journal(sync=self._sync)
+                self._write(
+                    self._final_batch(lines),
+                    gone,
+                    seal=lambda: self._store.seal_journal(sync=self._sync),
                 )
             except BaseException:
                 self._store.unseal_journal(sync=self._sync)
                 raise
         overlay.committed = True
 
-    def _final(self, key: Key, entry: Entry) -> Change:
-        """The change that brings a transaction's record from the journal into its shard."""
-        start, end, seed, crc, shard = unpack_value(entry)
-        place, size = unpack_order(entry)
-        mapped = self._maps[shard]
+    def _final(self, key: Key, entry: Entry) -> tuple[int, bytes, Key, Entry]:
+        """The shard that a transaction's record goes into from the journal, and its line."""
+        end, size = unpack_value(entry)[1] + TAIL, unpack_order(entry)[1]
+        mapped = self._maps[unpack_shard(entry)[0]]
         assert mapped is not None
-        begin = end + TAIL - size
-        old = self._base.get(key)
-        return (
-            key,
-            keys.bucket(key, self._mask),
-            mapped[begin : begin + size],
-            start - begin,
-            seed,
-            crc,
-            place,
-            deadline(entry),
-            0 if old is None else unpack_order(old)[1],
+        return keys.bucket(key, self._mask), mapped[end - size : end], key, entry
+
+    def _final_batch(self, lines: list[tuple[int, bytes, Key, Entry | None]]) -> Batch:
+        # A file's last record must be its latest: what is written after a crash counts from it.
+        lines.sort(key=lambda each: number(each[1]))
+        batch = Batch()
+        for shard, line, key, entry in lines:
+            old = self._base.get(key)
+            freed = 0 if old is None else unpack_order(old)[1]
+            at = batch.add(
+                self._shards[shard], line, -freed if entry is None else len(line) - freed
+            )
+            if entry is not None:
+                end = unpack_value(entry)[1] + TAIL
+                batch.entries[key] = moved(entry, at + len(line) - end, shard)
+        # A key that was inserted and then overwritten in the block stays where it was inserted.
+        batch.entries = dict(
+            sorted(batch.entries.items(), key=lambda each: unpack_order(each[1])[0])
         )
+        return batch

@@ -16,6 +16,7 @@ from kvmap.keys import Key
 from kvmap.record import (
     INF,
     TAIL,
+    UNTIMED,
     Entry,
     build,
     copy_live,
@@ -29,10 +30,45 @@ from kvmap.record import (
 from kvmap.shard import SLACK, Shard
 from kvmap.store import Store
 
-# One record to be written with others: key, shard, line, where the value starts in the line (0 for
-# a tombstone), checksums before and after the value, place, deadline, and the length of the record
-# that it makes dead. A plain tuple, because making a named one takes a tenth of an update's time.
-Change = tuple[Key, int, bytes, int, int, int, int, float, int]
+
+class Part:
+    """What a batch appends to one shard."""
+
+    __slots__ = ("end", "growth", "lines", "live", "shard")
+
+    def __init__(self, shard: Shard) -> None:
+        self.shard = shard
+        self.lines: list[bytes] = []
+        self.end = shard.end
+        """Where the shard will end."""
+        self.growth = 0
+        """By how much its live bytes grow."""
+        self.live = 0
+        """How many they will be."""
+
+    @property
+    def size(self) -> int:
+        return self.end - self.shard.end
+
+
+class Batch:
+    """Records to be appended in one step."""
+
+    def __init__(self) -> None:
+        self.parts: dict[int, Part] = {}
+        self.entries: dict[Key, Entry] = {}
+        """What goes into the index, in the order in which new keys come into it."""
+
+    def add(self, shard: Shard, line: bytes, growth: int) -> int:
+        """Take a line along, and return at which byte of its shard it will begin."""
+        part = self.parts.get(shard.number)
+        if part is None:
+            part = self.parts[shard.number] = Part(shard)
+        at = part.end
+        part.end = at + len(line)
+        part.growth += growth
+        part.lines.append(line)
+        return at
 
 
 class WritableStore(IndexedStore):
@@ -136,15 +172,15 @@ class WritableStore(IndexedStore):
 
     def _delete(self, key: Key, old: Entry) -> None:
         """Write a tombstone, all or nothing as in `_put`. The caller holds the lock."""
-        removal = self._removal(key, old)
-        _, number, line, _, _, _, _, _, freed = removal
+        number, line = self._removal(key, old)
+        freed = unpack_order(old)[1]
         target = self._target
         assert target is not None
         if target is self._base:
             shard = self._shards[number]
         else:
             assert self._overlay is not None
-            self._overlay.tombstones[key] = removal
+            self._overlay.tombstones[key] = number, line
             shard = self._store.journal
         at = shard.end
         end = at + len(line)
@@ -176,9 +212,8 @@ class WritableStore(IndexedStore):
         else:
             shard.erase(mapped, end - shard.end)
 
-    def _removal(self, key: Key, old: Entry) -> Change:
-        """The tombstone of a key that is there."""
-        place, freed = unpack_order(old)
+    def _removal(self, key: Key, old: Entry) -> tuple[int, bytes]:
+        """The shard of a key that is there, and its tombstone."""
         if type(key) is str:
             name = dumps(key)
             number = crc32(name) & self._mask
@@ -186,7 +221,7 @@ class WritableStore(IndexedStore):
             key, name = self._known(key, old)
             number = keys.bucket(key, self._mask)
         self._seq = seq = self._seq + 1
-        return key, number, tombstone(name, seq), 0, 0, 0, place, INF, freed
+        return number, tombstone(name, seq)
 
     def _checked(self, key: Key) -> tuple[Key, bytes]:
         """A new key as it will come back, and its JSON text; raises what a key may raise."""
@@ -197,23 +232,6 @@ class WritableStore(IndexedStore):
         if most is not None and len(key if type(key) is str else name.decode()) > most:
             raise LimitError(f"key {key!r:.80} is longer than the limit of {most} characters")
         return key, name
-
-    def _change(self, key: Key, text: bytes, expires: float) -> Change:
-        """A record that is to be written with others."""
-        target = self._target
-        old = None if target is None else target.get(key)
-        if self._heap or (old is None and target is not self._whole) or target is None:
-            old = self._old(key)
-        if old is None:
-            key, name = self._checked(key)
-            place = freed = 0
-        else:
-            place, freed = unpack_order(old)
-            key, name = self._known(key, old)
-        number = crc32(name) if type(key) is str else keys.bucket(key, self._mask)
-        self._seq = seq = self._seq + 1
-        line, start, seed, crc = build(name, seq, place, expires, text)
-        return key, number & self._mask, line, start, seed, crc, place or seq, expires, freed
 
     def _known(self, key: Key, old: Entry) -> tuple[Key, bytes]:
         """A key as it was first stored, and its JSON text: `1` stays `1` when `True` overwrites it."""
@@ -251,108 +269,90 @@ class WritableStore(IndexedStore):
 
     # Many records
 
-    def _write_all(
-        self,
-        changes: list[Change],
-        gone: Iterable[Key] = (),
-        seal: Callable[[], None] | None = None,
-    ) -> None:
-        """Append lines and publish them in one step.
+    def _write_each(self, records: Callable[[], Iterable[tuple[Key, bytes, float]]]) -> None:
+        """Write records in one step: each a key, its value's text and a deadline.
 
-        `gone` are keys to take out first; `seal` is called when all space is reserved. Like
-        `_write`, all of it is done or none. The caller holds the lock.
+        `records` is called again where it must be begun anew. The caller holds the lock.
         """
-        if seal is None and self._most_bytes is not None:
-            # A transaction's records were counted when the block wrote them.
-            self._check_size(sum([len(each[2]) - each[8] for each in changes if each[3]]))
-        target = self._writable()
+        self._writable()
         self._trim_heap()
-        by_shard: dict[int, list[Change]] = {}
-        if target is self._base:
-            for change in changes:
-                by_shard.setdefault(change[1], []).append(change)
-        elif changes:
-            by_shard[self._store.journal.number] = changes
-        shards = [self._shard(number) for number in by_shard]
-        lines = [[change[2] for change in some] for some in by_shard.values()]
-        sizes = [sum(map(len, some)) for some in lines]
-        maps = [self._room(shard, size) for shard, size in zip(shards, sizes, strict=True)]
-        ends = [shard.end + size for shard, size in zip(shards, sizes, strict=True)]
-        new, lives = self._entries(changes, by_shard)
-        if seal is not None:
-            # A key that was inserted and then overwritten in the block stays where it was inserted.
-            new = dict(sorted(new.items(), key=lambda each: unpack_order(each[1])[0]))
+        while True:
+            swept = self._swept
+            batch = self._batch(records())
+            if self._swept == swept:
+                break  # else an entry that one of them was to overwrite may have expired
+        if self._most_bytes is not None:
+            self._check_size(sum([part.growth for part in batch.parts.values()]))
+        self._write(batch)
+
+    def _batch(self, records: Iterable[tuple[Key, bytes, float]]) -> Batch:
+        batch = Batch()
+        for key, text, expires in records:
+            old = self._old(key)
+            key, name = self._checked(key) if old is None else self._known(key, old)  # noqa: PLW2901
+            number = crc32(name) & self._mask if type(key) is str else keys.bucket(key, self._mask)
+            place, freed = (0, 0) if old is None else unpack_order(old)
+            self._seq = seq = self._seq + 1
+            line, start, seed, crc = build(name, seq, place, expires, text)
+            size = len(line)
+            shard = self._shards[number] if self._target is self._base else self._store.journal
+            at = batch.add(shard, line, size - freed)
+            entry = pack(at + start, at + size - TAIL, seed, crc, shard.number, place or seq, size)
+            batch.entries[key] = entry if expires == INF else timed(entry, expires)
+        return batch
+
+    def _write(
+        self, batch: Batch, gone: Iterable[Key] = (), seal: Callable[[], None] | None = None
+    ) -> None:
+        """Append a batch's lines and publish them in one step: all of it is done or none.
+
+        `gone` are keys to take out first; `seal` is called when all space is reserved. The caller
+        holds the lock.
+        """
+        target = self._writable()
+        parts = list(batch.parts.values())
+        maps = [part.shard.make_room(part.size) for part in parts]
+        for part in parts:
+            part.live = part.shard.live + part.growth
+        for key, entry in batch.entries.items():
+            if len(entry) > UNTIMED:
+                self._push(key, entry)
         published = False
         try:
             if seal is not None:
                 seal()
-            self._copy_all(shards, maps, lines, ends)
+            self._copy_all(parts, maps)
             published = True
-            self._publish(target, gone, new, shards, ends, lives)
+            self._publish(target, gone, batch)
         except BaseException:
             if published:
-                self._publish(target, gone, new, shards, ends, lives)
+                self._publish(target, gone, batch)
             else:
-                for shard, mapped, size in zip(shards, maps, sizes, strict=True):
-                    shard.erase(mapped, size)
+                for part, mapped in zip(parts, maps, strict=True):
+                    part.shard.erase(mapped, part.size)
             raise
-        for shard in shards:
-            if shard.worn and shard is not self._store.journal:
-                self._compact_if_possible(shard)
+        for part in parts:
+            if part.shard.worn and part.shard is not self._store.journal:
+                self._compact_if_possible(part.shard)
 
-    def _copy_all(
-        self, shards: list[Shard], maps: list[Map], lines: list[list[bytes]], ends: list[int]
-    ) -> None:
+    def _copy_all(self, parts: list[Part], maps: list[Map]) -> None:
         # Not a loop of the caller's: CPython up to 3.13 may raise a KeyboardInterrupt at the end of
         # a loop's body past the `try` that the loop stands in (its issues 108214 and 130279).
-        for shard, mapped, some, end in zip(shards, maps, lines, ends, strict=True):
-            shard.copy(mapped, some)
-            if self._sync and shard is not self._store.journal:
-                shard.sync_through(end)
-
-    def _entries(
-        self, changes: list[Change], by_shard: dict[int, list[Change]]
-    ) -> tuple[dict[Key, Entry], list[int]]:
-        """Where the changes' records will stand, in the changes' order, and each shard's live bytes."""
-        found: dict[Key, Entry] = {}
-        lives = []
-        for number, some in by_shard.items():
-            shard = self._shard(number)
-            at, live = shard.end, shard.live
-            for key, _, line, start, seed, crc, place, expires, freed in some:
-                size = len(line)
-                live -= freed
-                if start:
-                    live += size
-                    begin, end = at + start, at + size - TAIL
-                    if expires == INF:
-                        found[key] = pack(begin, end, seed, crc, number, place, size)
-                    else:
-                        entry = timed(pack(begin, end, seed, crc, number, place, size), expires)
-                        found[key] = entry
-                        self._push(key, entry)
-                at += size
-            lives.append(live)
-        if len(by_shard) > 1:
-            found = {change[0]: found[change[0]] for change in changes if change[3]}
-        return found, lives
+        for part, mapped in zip(parts, maps, strict=True):
+            part.shard.copy(mapped, part.lines)
+            if self._sync and part.shard is not self._store.journal:
+                part.shard.sync_through(part.end)
 
     def _publish(
-        self,
-        target: MutableMapping[Key, Entry],
-        gone: Iterable[Key],
-        new: dict[Key, Entry],
-        shards: list[Shard],
-        ends: list[int],
-        lives: list[int],
+        self, target: MutableMapping[Key, Entry], gone: Iterable[Key], batch: Batch
     ) -> None:
         """Let readers see what was written; may be called again when it was interrupted."""
         with self._gate:
             for key in gone:
                 target.pop(key, None)
-            target.update(new)
-        for shard, end, live in zip(shards, ends, lives, strict=True):
-            shard.end, shard.live = end, live
+            target.update(batch.entries)
+        for part in batch.parts.values():
+            part.shard.end, part.shard.live = part.end, part.live
 
     # Compaction
 
