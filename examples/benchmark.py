@@ -69,7 +69,7 @@ def main() -> int:
         checks += found
         say("", report.show_run(run), *(["", report.show_checks(found)] if found else []), sep="\n")
     if options.plot:
-        write(options.plot, chart(result))
+        write(options.plot, chart(result, options.panels))
     if options.full or options.scale:
         parts = at_size(options)
         found = report.floors_at_size(parts)
@@ -112,6 +112,14 @@ def parse() -> argparse.Namespace:
     usage.add_argument("--check", action="store_true", help="exit with 1 where a floor is missed")
     usage.add_argument("--json", metavar="FILE", help="all figures, for machines; - for stdout")
     usage.add_argument("--plot", metavar="FILE.svg", help="a chart of the first size")
+    usage.add_argument(
+        "--panels",
+        nargs="+",
+        choices=report.OPERATIONS,
+        default=report.OPERATIONS,
+        metavar="OPERATION",
+        help="what the chart shows; all by default",
+    )
     usage.add_argument(
         "--dir", help="on the disk that is to hold the stores, for as long as it takes"
     )

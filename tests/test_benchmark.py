@@ -3,6 +3,7 @@
 import doctest
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -59,6 +60,14 @@ def test_every_operation_of_every_contestant_is_in_the_json_the_table_and_the_ch
     for word in (*report.OPERATIONS, "kvmap", "dict", "shelve", "prefers-color-scheme: dark"):
         assert word in written
     assert sorted(path.name for path in tmp_path.iterdir()) == ["chart.svg", "result.json"]
+
+
+def test_a_chart_of_some_operations(tmp_path: Path) -> None:
+    chart = tmp_path / "chart.svg"
+    asked = ("--keys", "200", "--only", "kvmap,dict", "--plot", str(chart))
+    done = benchmark(tmp_path, *asked, "--panels", "set", "in, hit")
+    assert done.returncode == 0, done.stderr
+    assert re.findall(r'class="panel"[^>]*>([^<]*)', chart.read_text()) == ["set", "in, hit"]
 
 
 def test_the_charts_figures_read_as_its_examples_say(report: ModuleType) -> None:

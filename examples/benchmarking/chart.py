@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -49,8 +49,8 @@ LEGEND = (
 )
 
 
-def chart(result: Mapping[str, Any]) -> str:
-    """The ratios of the result's first run as an SVG document."""
+def chart(result: Mapping[str, Any], operations: Sequence[str] = OPERATIONS) -> str:
+    """The ratios of the result's first run as an SVG document, with a panel for each operation."""
     run = result["runs"][0]
     table: Table = run["medians"]
     what = f"{run['keys']:,} records of {run['size']:,} B of JSON"
@@ -62,11 +62,11 @@ def chart(result: Mapping[str, Any]) -> str:
     ]
     top = 46 + 3 * LINE + GAP
     height = len(table) * PITCH + TITLE + GAP
-    for place, row in enumerate(OPERATIONS):
+    for place, row in enumerate(operations):
         x = MARGIN + place % 2 * (PANEL + GAP)
         y = top + place // 2 * height
         parts.append(f'<g transform="translate({x:g} {y:g})">{_panel(row, table)}</g>')
-    total = top + (len(OPERATIONS) + 1) // 2 * height
+    total = top + (len(operations) + 1) // 2 * height
     for line in _notes(result, what):
         parts.append(_text(MARGIN, total, line, "faint"))
         total += LINE
