@@ -127,7 +127,9 @@ class IndexedStore:
         # A key's next write must have a higher number than any that its shard knows.
         self._seq = max(self._seq, shard.last)
         now = self._now()
-        timed = [(key, entry) for key, entry in found.items() if len(entry) > UNTIMED]
+        timed: list[tuple[Key, Entry]] = []
+        if max(map(len, found.values()), default=0) > UNTIMED:
+            timed = [(key, entry) for key, entry in found.items() if len(entry) > UNTIMED]
         expired = 0
         for key, entry in timed:
             if deadline(entry) <= now:

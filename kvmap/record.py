@@ -118,9 +118,12 @@ def tombstone(name: bytes, seq: int) -> bytes:
     return b"".join((text, b',"crc":"', hexlify(_pack_crc(crc32(text))), b'"}\n'))
 
 
-def sealed(text: bytes) -> bytes:
-    """Close a line: `text` is a JSON object without its last brace."""
-    return b"".join((text, b',"crc":"', hexlify(_pack_crc(crc32(text))), b'"}\n'))
+def sealed(*text: bytes) -> bytes:
+    """Close a line: `text` is a JSON object without its last brace, in one part or several."""
+    crc = 0
+    for part in text:
+        crc = crc32(part, crc)
+    return b"".join((*text, b',"crc":"', hexlify(_pack_crc(crc)), b'"}\n'))
 
 
 def unsealed(line: bytes) -> bytes | None:

@@ -64,12 +64,14 @@ def save(store: Store, index: dict[Key, Entry]) -> None:
         "checks": [shard.fold() for shard in store.shards],
         "live": [shard.live for shard in store.shards],
         "expires": expires,
-        "entries": b2a_base64(packed, newline=False).decode(),
-        "keys": list(index),
     }
-    data = sealed(dumps(content)[:-1])
+    # Part by part, since each copy of tens of megabytes counts.
+    coded = b2a_base64(packed, newline=False)
+    names = dumps(list(index))
+    data = sealed(dumps(content)[:-1], b',"entries":"', coded, b'","keys":', names)
     try:
-        store.files.replace(path, data)
+        # Not synced: whatever a power cut makes of it, its checksum tells, and nothing is lost.
+        store.files.write(path, data)
     except OSError:
         return  # the shards hold everything; the next load reads them
     store.index, store.index_covers = data[-11:-3].decode(), ends

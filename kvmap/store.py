@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from errno import EAGAIN, EDQUOT, ENOSPC
-from typing import Any
+from typing import Any, cast
 from zlib import crc32
 
 from filelock import FileLock, Timeout
@@ -237,19 +237,21 @@ class Store:
         """Read a shard: where each key's latest record stands. Mends what a crash has torn."""
         shard = self.shards[number]
         table, is_torn = shard.load(writable=not self.read_only, mask=self.mask)
-        for at, record in self._unfinished.get(number, ()):
-            table.add(record, self.journal.number, at)
-        table = in_order(table)
+        if unfinished := self._unfinished.get(number):
+            for at, record in unfinished:
+                table.add(record, self.journal.number, at)
+            table = in_order(table)
         found = dict(zip(table.keys, table.entries, strict=True))
         if len(found) < len(table.keys):
             # A dict keeps the first of equal keys, but `1.0` may have been deleted before `1` came.
             latest = dict(zip(table.keys, table.keys, strict=True))
             found = {latest[key]: entry for key, entry in found.items()}
-        entries = {key: entry for key, entry in found.items() if entry is not None}
-        if len(entries) == len(table.keys) and not is_torn:
+        if len(found) == len(table.keys) and None not in table.entries and not is_torn:
+            # Nothing is dead, as in most shards of a store that was filled and closed.
             shard.live = shard.end
-        else:
-            shard.live = sum([unpack_order(entry)[1] for entry in entries.values()])
+            return cast(dict[Key, Entry], found)
+        entries = {key: entry for key, entry in found.items() if entry is not None}
+        shard.live = sum([unpack_order(entry)[1] for entry in entries.values()])
         if is_torn and not self.read_only:
             data, entries = gather(shard, entries)
             shard.take_new(self.write_new(shard, data), data)
