@@ -48,7 +48,7 @@ class Limits:
                 raise ValueError(f"limit {each.name} must be at least 1, not {bound}")
 
 
-@dataclass
+@dataclass(eq=False, repr=False)  # which would take a tenth of the import's time
 class Manifest:
     """What `kvmap.json` holds."""
 

@@ -17,7 +17,7 @@ from zlib import crc32
 
 from orjson import JSONDecodeError, loads
 
-from kvmap import backup, snapshot
+from kvmap import snapshot
 from kvmap.errors import (
     CorruptStoreError,
     KeyExistsError,
@@ -639,6 +639,8 @@ class KVMap(TransactionalStore, MutableMapping[Key, V], Generic[V]):
         ...     copy["ada"]
         1
         """
+        from kvmap import backup
+
         path = os.path.abspath(os.fspath(path))
         with self._lock:
             self._view()
