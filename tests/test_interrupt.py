@@ -61,6 +61,8 @@ class Interrupt:
 
     def during(self, work: Callable[[], None]) -> None:
         before = sys.gettrace()
+        # From 3.12 on, no frame tells of its bytecodes until one was asked to.
+        sys._getframe().f_trace_opcodes = True
         sys.settrace(self)
         try:
             work()
