@@ -374,10 +374,10 @@ class WritableStore(IndexedStore):
         if not shard.intact():
             raise CorruptStoreError(shard.path, 0, "can't be compacted: the file was damaged")
         try:
-            data, places, size = copy_live(mapped[: shard.end], self._base)
+            data, places = copy_live(mapped[: shard.end], self._base)
         except (ValueError, TypeError, LookupError) as error:
             raise CorruptStoreError(shard.path, 0, f"can't be compacted: {error}") from None
-        if size != shard.live:
+        if len(data) != shard.live:
             raise CorruptStoreError(shard.path, 0, "can't be compacted: a live record is damaged")
         new = self._store.write_new(shard, data)
         try:
