@@ -362,14 +362,10 @@ def torn(data: bytes, begin: int, end: int) -> bool:
     power cut loses whole sectors of at least 512 bytes, a kill part of the last record only. So the
     damage holds zeros up to a sector's end, or is the last thing in the file and not all there.
     """
-    if _WRITTEN.search(data, end) is None:
+    if re.compile(rb"[^\0]").search(data, end) is None:
         if b"\0" in data[begin:end]:
             return True
         if data[end - 1 : end] != b"\n":
             # A record that lacks nothing but its newline was whole once.
             return unsealed(data[begin : end - 1] + b"\n") is None
-    return any((begin + zeros.end()) % 512 == 0 for zeros in _ZEROS.finditer(data[begin:end]))
-
-
-_ZEROS = re.compile(rb"\0+")
-_WRITTEN = re.compile(rb"[^\0]")
+    return any((begin + zeros.end()) % 512 == 0 for zeros in re.finditer(rb"\0+", data[begin:end]))

@@ -34,8 +34,9 @@ from kvmap.record import (
 )
 from kvmap.shard import Maps, Shard, in_order
 
-_SHARD = re.compile(r"[0-9a-f]{2,3}\.jsonl(\.new)?")
-_COMMIT = re.compile(rb'\{"commit":(\d{1,20}),"check":(\d{1,20})')
+# Patterns, compiled where they are first used: most programs never do.
+_SHARD = r"[0-9a-f]{2,3}\.jsonl(\.new)?"
+_COMMIT = rb'\{"commit":(\d{1,20}),"check":(\d{1,20})'
 _FOLDERS = {"shards", "damaged"}
 _FILES = {"lock", "journal.jsonl", "index.json", manifest.NAME}
 _OURS = _FOLDERS | _FILES | {name + ".new" for name in _FILES}
@@ -137,7 +138,7 @@ class Store:
             self.files.sync_folder(self.path)
             self.files.sync_folder(os.path.dirname(self.path))
             left = self.files.exists(self.journal.path) or any(
-                map(_SHARD.fullmatch, self.files.names(folder))
+                re.fullmatch(_SHARD, name) for name in self.files.names(folder)
             )
             if left and flag == "c" and not exists:
                 raise NotAStoreError(
@@ -398,7 +399,7 @@ class Store:
     def finish_emptying(self) -> None:
         folder = self._path("shards")
         for name in self.files.names(folder):
-            if _SHARD.fullmatch(name):
+            if re.fullmatch(_SHARD, name):
                 self.files.remove(os.path.join(folder, name))
         self.files.remove(self.index_path)
         self.files.remove(self.journal.path)
@@ -426,7 +427,7 @@ def gather(shard: Shard, entries: dict[Key, Entry]) -> tuple[bytes, dict[Key, En
 def _commit(line: bytes) -> tuple[int, int] | None:
     """The length and CRC-32 that a journal's last line vouches for, None for any other line."""
     text = unsealed(line)
-    told = None if text is None else _COMMIT.fullmatch(text)
+    told = None if text is None else re.fullmatch(_COMMIT, text)
     return None if told is None else (int(told[1]), int(told[2]))
 
 
