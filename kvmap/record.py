@@ -117,12 +117,14 @@ def tombstone(name: bytes, seq: int) -> bytes:
     return b"".join((text, b',"crc":"', hexlify(_pack_crc(crc32(text))), b'"}\n'))
 
 
-def sealed(*text: bytes) -> bytes:
-    """Close a line: `text` is a JSON object without its last brace, in one part or several."""
-    crc = 0
-    for part in text:
-        crc = crc32(part, crc)
-    return b"".join((*text, b',"crc":"', hexlify(_pack_crc(crc)), b'"}\n'))
+def seal(crc: int) -> bytes:
+    """What closes a line whose bytes so far have this checksum."""
+    return b',"crc":"%b"}\n' % hexlify(_pack_crc(crc))
+
+
+def sealed(text: bytes) -> bytes:
+    """Close a line: `text` is a JSON object without its last brace."""
+    return text + seal(crc32(text))
 
 
 def unsealed(line: bytes) -> bytes | None:

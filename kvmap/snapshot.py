@@ -24,18 +24,19 @@ from kvmap.errors import CorruptStoreError
 from kvmap.keys import Key
 from kvmap.record import (
     INF,
+    TAIL,
     UNTIMED,
     Entry,
     Record,
     deadline,
-    sealed,
+    seal,
     timed,
     unpack_order,
-    unsealed,
     walk,
 )
 from kvmap.store import Store
 
+_ENTRIES, _KEYS = b',"entries":"', b'","keys":'
 LEAST = 10_000
 """Number of entries below which reading the shards is as fast."""
 
@@ -65,16 +66,24 @@ def save(store: Store, index: dict[Key, Entry]) -> None:
         "live": [shard.live for shard in store.shards],
         "expires": expires,
     }
-    # Part by part, since each copy of tens of megabytes counts.
-    coded = b2a_base64(packed, newline=False)
-    names = dumps(list(index))
-    data = sealed(dumps(content)[:-1], b',"entries":"', coded, b'","keys":', names)
+    # Part by part, here and in `load`, since each copy of tens of megabytes counts.
+    parts = [
+        dumps(content)[:-1],
+        _ENTRIES,
+        b2a_base64(packed, newline=False),
+        _KEYS,
+        dumps(list(index)),
+    ]
+    check = 0
+    for part in parts:
+        check = crc32(part, check)
+    data = b"".join((*parts, seal(check)))
     try:
         # Not synced: whatever a power cut makes of it, its checksum tells, and nothing is lost.
         store.files.write(path, data)
     except OSError:
         return  # the shards hold everything; the next load reads them
-    store.index, store.index_covers = data[-11:-3].decode(), ends
+    store.index, store.index_covers = _told(data), ends
 
 
 def load(store: Store) -> tuple[dict[Key, Entry], bool] | None:
@@ -88,10 +97,14 @@ def load(store: Store) -> tuple[dict[Key, Entry], bool] | None:
         return None
     try:
         data = store.files.read(store.index_path)
-        if unsealed(data) is None or data[-11:-3].decode() != store.index:
+        whole = memoryview(data)
+        if _told(data) != store.index or whole[-TAIL:] != seal(crc32(whole[:-TAIL])):
             return None
-        content = loads(data)
-        index = _decode(content)
+        begin = data.index(_ENTRIES)
+        end = data.index(_KEYS, begin)
+        content = loads(data[:begin] + b"}")
+        packed = a2b_base64(whole[begin + len(_ENTRIES) : end])
+        index = _decode(packed, loads(whole[end + len(_KEYS) : -TAIL]), content["expires"])
         ends, checks, live = [content[name] for name in ("ends", "checks", "live")]
         if any(len(each) != len(store.shards) for each in (ends, checks, live)):
             return None
@@ -135,14 +148,17 @@ def _replay(
         shard.live += record.size
 
 
-def _decode(content: dict[str, Any]) -> dict[Key, Entry]:
-    packed = a2b_base64(content["entries"])
+def _told(data: bytes) -> str:
+    """The checksum that a stored index ends with."""
+    return data[-11:-3].decode()
+
+
+def _decode(packed: bytes, names: list[Any], expires: list[Any]) -> dict[Key, Entry]:
     if len(packed) % UNTIMED:
         raise ValueError("the last entry is cut")
-    names = content["keys"]
     if set(map(type, names)) != {str}:
         names = [keys.from_json(name) for name in names]
     entries = [packed[at : at + UNTIMED] for at in range(0, len(packed), UNTIMED)]
-    for number, expires in content["expires"]:
-        entries[number] = timed(entries[number], expires)
+    for number, when in expires:
+        entries[number] = timed(entries[number], when)
     return dict(zip(names, entries, strict=True))
