@@ -259,20 +259,17 @@ def copy_live(data: bytes, index: Mapping[Any, Entry]) -> tuple[bytes, dict[Any,
     names = loads(b"[" + b",".join([line[7 : line.index(_SEQ)] for line in lines]) + b"]")
     if set(map(type, names)) != {str}:
         names = [keys.from_json(name) for name in names]
-    # Each key once, the one that was written last first: so what is live comes sorted but for rare
-    # repeats, and is all that costs more than its name. (With all lines it took twice as long.)
-    live = [
-        (*_unpack_span(entry), name, entry)
-        for name in dict.fromkeys(reversed(names))
-        if (entry := index.get(name)) is not None
-    ]
-    live.sort(reverse=True)
+    # Each key once, by its last line, which is the live one but for rare repeats: so the lines stay
+    # in their order. No tuples are kept, for the garbage collector would look at each of them.
+    names = list(reversed(dict.fromkeys(reversed(names))))
     kept, places, at = [], {}, 0
-    for start, end, size, name, entry in reversed(live):
-        begin = end + TAIL - size
-        kept.append(data[begin : begin + size])
-        places[name] = _pack_ends(start + at - begin, end + at - begin) + entry[8:]
-        at += size
+    for name, entry in zip(names, map(index.get, names), strict=True):
+        if entry is not None:
+            start, end, size = _unpack_span(entry)
+            begin = end + TAIL - size
+            kept.append(data[begin : begin + size])
+            places[name] = _pack_ends(start + at - begin, end + at - begin) + entry[8:]
+            at += size
     return b"".join(kept), places
 
 
