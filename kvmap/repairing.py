@@ -93,6 +93,7 @@ def repair(path: str | os.PathLike[str], progress: Progress = None) -> Repaired:
         survey = Survey(store, progress, passes=2)
         found = survey.read()
         if found.ok:
+            survey.finish()
             return Repaired(found, survey.records, 0, (), new_manifest=False)
         return _Repair(survey, found).run()
 

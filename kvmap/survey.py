@@ -167,6 +167,10 @@ class Survey:
         if self._progress is not None:
             self._progress(self._done, self._total)
 
+    def finish(self) -> None:
+        """Tell that nothing is left to do."""
+        self.step(self._total)
+
     def contents(self, number: int, *, named: str = "", step: bool = False) -> Contents:
         """Take a shard's file apart; all records of one that the store doesn't have are foreign."""
         file = named or f"shards/{number:02x}.jsonl"

@@ -163,3 +163,17 @@ def test_an_interrupted_repair_is_finished_by_the_next(store: Path) -> None:
     found = values_read(store)
     assert all(MODEL[key] == value for key, value in found.items())
     assert len(list((store / "damaged").iterdir())) == 4
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_progress_comes_to_its_end(path: Path, damaged: bool) -> None:
+    with kvmap.open(path, shards=4) as d:
+        d.update({f"key {i}": "x" * 100 for i in range(50)})
+    if damaged:
+        file = path / "shards" / "01.jsonl"
+        file.write_bytes(file.read_bytes()[:-50])
+    told: list[tuple[int, int]] = []
+    kvmap.repair(path, lambda done, total: told.append((done, total)))
+    assert told == sorted(told)
+    done, total = told[-1]
+    assert done == total > 5000
