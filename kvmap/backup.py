@@ -88,7 +88,7 @@ def _beside(path: str, shard: str) -> str:
 
 def _line(store: Store, entry: Entry) -> bytes:
     _, end, _, crc, number = unpack_value(entry)
-    shard = store.journal if number > store.mask else store.shards[number]
+    shard = store.shard(number)
     mapped, stop = shard.mapped(), end + TAIL
     begin = stop - unpack_order(entry)[1]
     line = b"" if mapped is None else mapped[begin:stop]

@@ -25,6 +25,7 @@ import shelve
 import sqlite3
 import time
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -68,7 +69,7 @@ class Unreadable(NamedTuple):
     reason: str
 
 
-class Source:
+class Source(ABC):
     """Something that entries come from; iterating reads it, once. To be closed after use."""
 
     unit = "entries"
@@ -79,10 +80,10 @@ class Source:
     pickled = False
     """Whether reading it runs code that stands in it."""
 
-    def __iter__(self) -> Iterator[Item | Unreadable]:
-        raise NotImplementedError
+    @abstractmethod
+    def __iter__(self) -> Iterator[Item | Unreadable]: ...
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - what holds nothing open need not say so
         """Let go of what was opened."""
 
     def __enter__(self) -> Self:
@@ -165,8 +166,8 @@ def _write(d: KVMap[Any], batch: dict[Any, tuple[bytes, float]], report: Report)
         report.loaded += len(batch)
 
 
-def _name(key: Any, line: int = 0) -> str:
-    return f"line {line}, key {key!r:.80}" if line else f"key {key!r:.80}"
+def _name(key: Any) -> str:
+    return f"key {key!r:.80}"
 
 
 # JSON

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import MutableMapping
 from heapq import heapify, heappop, heappush
-from typing import Any, cast
+from typing import Any
 from zlib import crc32
 
 from kvmap import keys, snapshot
@@ -13,7 +13,6 @@ from kvmap.errors import CorruptStoreError, StoreClosedError
 from kvmap.keys import Key
 from kvmap.overlay import Overlay
 from kvmap.record import UNTIMED, Entry, deadline, unpack_order, unpack_shard, unpack_value
-from kvmap.shard import Shard
 from kvmap.store import Store
 
 _FORKED = "the map belongs to the process that this one was forked from; open the store again here"
@@ -91,7 +90,7 @@ class IndexedStore:
                 start, end, seed, crc, number = unpack_value(found)
                 if number >= len(self._maps):
                     raise CorruptStoreError(self._store.path, 0, f"there is no shard {number}")
-                shard = self._store.journal if number > self._mask else self._shards[number]
+                shard = self._store.shard(number)
                 mapped = shard.mapped()
                 data = b"" if mapped is None else mapped[start:end]
                 if crc32(data, seed) != crc:
@@ -99,12 +98,6 @@ class IndexedStore:
                         shard.path, start, f"the value of key {key!r:.80} has a wrong checksum"
                     )
         return data, number
-
-    def _path_of(self, number: int) -> str:
-        return self._store.journal.path if number > self._mask else self._shards[number].path
-
-    def _shard(self, number: int) -> Shard:
-        return self._store.journal if number > self._mask else self._shards[number]
 
     # Loading
 
@@ -237,15 +230,13 @@ class IndexedStore:
                 moment, _, key = self._heap[0]
                 entry = view.get(key)
                 if entry is not None and deadline(entry) == moment:
-                    if isinstance(view, Overlay) and key in view.over:
-                        view.lapsed[key] = entry
-                    del view[key]
                     self._swept += 1
-                    if view is self._base:
+                    if isinstance(view, Overlay):
+                        view.expire(key, entry)
+                    else:
+                        del view[key]
                         self._shards[unpack_shard(entry)[0]].live -= unpack_order(entry)[1]
                         self._lost += 1
-                    else:
-                        cast(Overlay, view).swept += 1
                     if self._handed is not None:
                         self._handed.pop(key, None)
                 heappop(self._heap)

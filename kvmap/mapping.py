@@ -152,7 +152,7 @@ class KVMap(TransactionalStore, MutableMapping[Key, V], Generic[V]):
         try:
             value = loads(data)
         except JSONDecodeError as error:
-            path = self._path_of(number)
+            path = self._store.shard(number).path
             raise CorruptStoreError(path, unpack_value(entry)[0] + error.pos, str(error)) from None
         return value if self._decode is None else self._decode(value)
 

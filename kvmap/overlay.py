@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, MutableMapping
 from itertools import chain, filterfalse
-from typing import Any
 
 from kvmap.keys import Key
 from kvmap.record import Entry
@@ -21,8 +20,8 @@ class Overlay(MutableMapping[Key, Entry]):
         """Keys of the base that were overwritten and so keep their place."""
         self.fresh: dict[Key, Entry] = {}
         """Keys inserted since, in order; they come after all of the base."""
-        self.tombstones: dict[Key, Any] = {}
-        """How the shards are told of keys that were deleted."""
+        self.tombstones: dict[Key, tuple[int, bytes]] = {}
+        """How the shards are told of keys that were deleted: which shard, and the line."""
         self.lapsed: dict[Key, Entry] = {}
         """What expired after it had overwritten an entry of the base, which must not come back."""
         self.swept = 0
@@ -58,6 +57,13 @@ class Overlay(MutableMapping[Key, Entry]):
         else:
             raise KeyError(key)
         self._changes += 1
+
+    def expire(self, key: Key, entry: Entry) -> None:
+        """Take out an entry whose deadline has passed."""
+        if key in self.over:
+            self.lapsed[key] = entry
+        del self[key]
+        self.swept += 1
 
     def __len__(self) -> int:
         return len(self.base) - len(self.gone) + len(self.fresh)

@@ -113,8 +113,7 @@ def build(
 
 def tombstone(name: bytes, seq: int) -> bytes:
     """The line that deletes the key with this JSON text."""
-    text = b"".join((b'{"key":', name, _SEQ, dumps(seq)))
-    return b"".join((text, b',"crc":"', hexlify(_pack_crc(crc32(text))), b'"}\n'))
+    return sealed(b"".join((b'{"key":', name, _SEQ, dumps(seq))))
 
 
 def seal(crc: int) -> bytes:

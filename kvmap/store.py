@@ -178,20 +178,17 @@ class Store:
             self.write_manifest()
 
     def close(self, seq: int) -> None:
-        """Trim and sync all shards, say in the manifest how they were left, and let go of the store."""
-        try:
-            if self.manifest.emptying and not self.read_only:
-                self.finish_emptying()
-            if self.manifest.closed is None and not self.read_only:
-                self.manifest.closed = [
-                    shard.trim() if shard.loaded else shard.state for shard in self.shards
-                ]
-                self.manifest.least = None
-                self.files.sync_folder(self._path("shards"))
-                self.manifest.seq, self.manifest.index = seq, self.index
-                self.write_manifest()
-        finally:
-            self.release()
+        """Trim and sync all shards, and say in the manifest how they were left."""
+        if self.manifest.emptying and not self.read_only:
+            self.finish_emptying()
+        if self.manifest.closed is None and not self.read_only:
+            self.manifest.closed = [
+                shard.trim() if shard.loaded else shard.state for shard in self.shards
+            ]
+            self.manifest.least = None
+            self.files.sync_folder(self._path("shards"))
+            self.manifest.seq, self.manifest.index = seq, self.index
+            self.write_manifest()
 
     def release(self) -> None:
         """Give up ownership; a lock file that still names an owner tells of an unclean end.
@@ -224,6 +221,10 @@ class Store:
             self._change_manifest(closed=None, index=None, least=least)
 
     # Shards
+
+    def shard(self, number: int) -> Shard:
+        """The file that an index entry's number tells of: a shard's, or the journal's."""
+        return self.journal if number > self.mask else self.shards[number]
 
     def last_seq(self) -> int:
         """The number of the last write, or a higher one that no record has.

@@ -238,7 +238,7 @@ class WritableStore(IndexedStore):
         if type(key) is str:
             return key, dumps(key)
         start, end, seed, _, number = unpack_value(old)
-        shard = self._shard(number)
+        shard = self._store.shard(number)
         mapped = shard.mapped()
         begin = end + TAIL - unpack_order(old)[1]
         head = b"" if mapped is None else mapped[begin:start]

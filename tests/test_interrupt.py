@@ -136,7 +136,7 @@ def test_an_interrupt_at_each_bytecode(
     tmp_path: Path, work: Callable[[kvmap.KVMap[Any]], None], sync: bool, loaded: bool
 ) -> None:
     if not SOAK and sync == loaded:
-        pytest.skip("two of the four will do")
+        pytest.skip("two of the four will do; KVMAP_SOAK=1 takes all")
     made = tmp_path / "made"
     with kvmap.open(made, shards=2, files=Unsynced()) as d:
         d.update({f"key {i}": "older" for i in range(5)})

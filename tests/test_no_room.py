@@ -159,7 +159,7 @@ def test_one_call_fails(
     tmp_path: Path, work: Callable[[kvmap.KVMap[Any]], None], fresh: bool, sync: bool, late: bool
 ) -> None:
     if not SOAK and fresh != sync:
-        pytest.skip("the other half will do")
+        pytest.skip("the other half will do; KVMAP_SOAK=1 takes all")
     made(tmp_path / "made")
 
     def opened(path: Path, files: Unsynced) -> kvmap.KVMap[Any]:

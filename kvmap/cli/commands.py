@@ -341,7 +341,6 @@ def _place(damage: kvmap.Damage) -> str:
 
 
 def backup(args: Namespace) -> int:
-    _must_exist(args.store)
     with _open(args, "r") as d, screen.Progress("backup", "bytes") as progress:
         try:
             d.backup(args.target, progress)
