@@ -102,10 +102,10 @@ def repair(path: str | os.PathLike[str], progress: Progress = None) -> Repaired:
 def _owned(path: str | os.PathLike[str]) -> Iterator[Store]:
     """The store at `path`, unread and owned; the lock file's text is given back as it was."""
     files, path = Files(), os.path.abspath(os.fspath(path))
-    if not files.is_folder(path):
-        if files.exists(path):
-            raise NotAStoreError(f"{path} is a file; a store is a directory")
+    if not files.exists(path):
         raise FileNotFoundError(2, "no store here", path)
+    if not files.is_folder(path):
+        raise NotAStoreError(f"{path} is not a directory; a store is one")
     if not {manifest.NAME, "shards"} & check_names(path, files):
         raise NotAStoreError(f"{path} holds no kvmap store")
     name = os.path.join(path, "lock")

@@ -101,16 +101,15 @@ class Store:
         files: Files,
     ) -> Store:
         """Take ownership of a store, make it where the flag says so, and finish what a crash left."""
-        if not files.is_folder(path):
-            if files.exists(path):
-                raise NotAStoreError(f"{path} is a file; a store is a directory")
+        if not files.exists(path):
             if flag in "rw":
                 raise FileNotFoundError(2, 'no store here; flag "c" creates one', path)
-            try:
+            with suppress(
+                FileExistsError
+            ):  # another has just made it: whoever gets the lock owns it
                 files.make_folder(path, mode)
-            except FileExistsError:
-                if not files.is_folder(path):
-                    raise  # else another process has just made it: whoever gets the lock owns it
+        if not files.is_folder(path):
+            raise NotAStoreError(f"{path} is not a directory; a store is one")
         check_folder(path, flag, files)
         store = cls(path, files, acquire(path, timeout, files), read_only=flag == "r")
         try:
@@ -435,15 +434,15 @@ def _commit(line: bytes) -> tuple[int, int] | None:
 def check_folder(path: str, flag: str, files: Files) -> None:
     """Refuse a directory that holds files and is no store, before anything in it is touched."""
     names = check_names(path, files)
+    name, folder = os.path.join(path, manifest.NAME), os.path.join(path, "shards")
     if manifest.NAME in names:
         if flag != "n":
-            name = os.path.join(path, manifest.NAME)
             files.size(name)  # refuses what is no plain file
             Manifest.from_bytes(name, files.read(name))
-        return
-    if flag in "rw":
+    elif flag in "rw":
         raise NotAStoreError(f'{path} holds no kvmap store; flag "c" creates one')
-    if "shards" in names and files.names(os.path.join(path, "shards")):
+    # Looked for again: where another has just made the store, the manifest was there before shards.
+    elif "shards" in names and files.names(folder) and not files.exists(name):
         raise NotAStoreError(
             f"{path} holds the shards of a store, but its manifest {manifest.NAME} is missing; "
             "nothing was changed, kvmap.repair() makes a new one"

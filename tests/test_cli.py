@@ -542,7 +542,7 @@ def test_file_instead_of_a_directory(run: Run, tmp_path: Path, command: list[str
     code, out, err = run(*command)
 
     assert (code, out) == (2, "")
-    assert "x is a file; a store is a directory" in err
+    assert "x is not a directory; a store is one" in err
     assert files_of(tmp_path) == {"x": b"precious"}
 
 

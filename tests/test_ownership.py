@@ -14,7 +14,9 @@ import threading
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -144,16 +146,60 @@ def test_closing_does_not_touch_what_the_next_owner_wrote(path: Path) -> None:
     second[0].close()
 
 
-def test_a_directory_that_another_process_makes_meanwhile_is_opened(path: Path) -> None:
-    class Late(Files):
-        def make_folder(self, path: str, mode: int) -> None:
-            super().make_folder(path, mode)
-            if not path.endswith("shards"):
-                raise FileExistsError(path)
+class Overtaken(Files):
+    """The operating system, where another opens, uses and closes the store just before call `number`."""
 
-    with kvmap.open(path, files=Late()) as d:
-        d["a"] = 1
-        check(d)
+    def __init__(self, store: Path, number: int) -> None:
+        self.store, self.left, self.overtaken = store, number, False
+
+    def _call(self) -> None:
+        self.left -= 1
+        if self.left == 0:
+            with suppress(kvmap.StoreLockedError), kvmap.open(self.store) as other:
+                other["other"] = "wrote"
+                self.overtaken = True
+
+    def exists(self, path: str) -> bool:
+        self._call()
+        return super().exists(path)
+
+    def is_folder(self, path: str) -> bool:
+        self._call()
+        return super().is_folder(path)
+
+    def make_folder(self, path: str, mode: int) -> None:
+        self._call()
+        super().make_folder(path, mode)
+
+    def names(self, path: str) -> list[str]:
+        self._call()
+        return super().names(path)
+
+    def size(self, path: str) -> int | None:
+        self._call()
+        return super().size(path)
+
+    def read(self, path: str) -> bytes:
+        self._call()
+        return super().read(path)
+
+
+@pytest.mark.parametrize("made", ["nothing", "folder", "folders", "store"])
+def test_another_may_be_quicker_at_any_step_of_opening(tmp_path: Path, made: str) -> None:
+    for number in count(1):
+        path = tmp_path / str(number)
+        if made == "store":
+            kvmap.open(path).close()
+        elif made != "nothing":
+            (path / "shards" if made == "folders" else path).mkdir(parents=True)
+        files = Overtaken(path, number)
+        with kvmap.open(path, files=files) as d:
+            assert dict(d) == ({"other": "wrote"} if files.overtaken else {})
+            d["this"] = "writes"
+            check(d)
+        if not files.overtaken:  # the lock is taken by then
+            break
+    assert number > 4
 
 
 def test_processes_that_create_one_store_at_the_same_time(path: Path) -> None:

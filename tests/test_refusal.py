@@ -29,10 +29,10 @@ def test_a_folder_of_other_files_is_left_alone(path: Path, flag: Any) -> None:
 @pytest.mark.parametrize("flag", ["c", "w", "r", "n"])
 def test_a_file_is_no_store(path: Path, flag: Any) -> None:
     path.write_bytes(b"dbm")
-    with pytest.raises(kvmap.NotAStoreError, match="is a file; a store is a directory"):
+    with pytest.raises(kvmap.NotAStoreError, match="is not a directory; a store is one"):
         kvmap.open(path, flag)
     for examine in (kvmap.verify, kvmap.repair):
-        with pytest.raises(kvmap.NotAStoreError, match="is a file"):
+        with pytest.raises(kvmap.NotAStoreError, match="is not a directory"):
             examine(path)
     assert path.read_bytes() == b"dbm"
 

@@ -120,7 +120,7 @@ def _must_exist(path: str) -> None:
     except (FileNotFoundError, NotADirectoryError):
         raise Refused(f"there is no store at {path}") from None
     if not stat.S_ISDIR(found.st_mode):
-        raise Refused(f"{path} is a file; a store is a directory")
+        raise Refused(f"{path} is not a directory; a store is one")
 
 
 def _items(d: KVMap[Any], prefix: str | None) -> Iterator[tuple[Key, Entry]]:
