@@ -744,6 +744,8 @@ def test_no_permission(run: Run, store: Path, tmp_path: Path, command: list[str]
 
 
 def test_ctrl_c_leaves_the_store_whole(tmp_path: Path) -> None:
+    # A shell that runs the tests in the background has them, and what they start, ignore the signal.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     command = subprocess.Popen(
         [*COMMAND, "load", str(tmp_path / "s"), "-"],
         env=ENVIRONMENT,
@@ -751,6 +753,7 @@ def test_ctrl_c_leaves_the_store_whole(tmp_path: Path) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
+    signal.signal(signal.SIGINT, before)
     assert command.stdin is not None
     with command:
         # More than a batch, and no end: it waits for more when the signal comes.
