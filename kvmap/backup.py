@@ -63,7 +63,7 @@ def copy(
         # In the order of their writes, which is the files' order.
         data = b"".join([_line(store, entry) for _, _, entry in sorted(entries)])
         if data:
-            store.files.write(_beside(path, shard.path), data)
+            store.files.write(_beside(path, shard.path), [data])
         states.append(State(len(data), crc32(data)))
         done += len(data)
         if progress is not None:

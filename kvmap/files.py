@@ -10,7 +10,7 @@ import mmap
 import os
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Protocol, overload
 
@@ -31,6 +31,7 @@ class Map(Protocol):
     def __getitem__(self, where: slice, /) -> bytes: ...
     def __setitem__(self, where: slice, data: bytes, /) -> None: ...
     def __len__(self) -> int: ...
+    def find(self, sub: bytes, start: int, /) -> int: ...
     def resize(self, size: int, /) -> None: ...
 
 
@@ -86,17 +87,17 @@ class Files:
         with self._opened(path, os.O_RDONLY) as fd:
             return _read_all(fd)
 
-    def write(self, path: str, data: bytes) -> None:
-        """Make the file, or empty it, and write `data`; neither atomic nor synced."""
+    def write(self, path: str, parts: Iterable[bytes]) -> None:
+        """Make the file, or empty it, and write the parts to it; neither atomic nor synced."""
         with self._opened(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as fd:
-            _write_all(fd, data)
+            _write_all(fd, parts)
 
     def replace(self, path: str, data: bytes) -> None:
         """Give the file new content in one step that a power cut can't halve; or leave it alone."""
         new = path + ".new"
         self.remove(new)  # a crash may have left it, or someone put a link there
         try:
-            self.write(new, data)
+            self.write(new, [data])
             self.sync(new)
             self.rename(new, path)
         except BaseException:
@@ -174,7 +175,8 @@ def _read_all(fd: int) -> bytes:
     return b"".join(parts)
 
 
-def _write_all(fd: int, data: bytes) -> None:
-    rest = memoryview(data)
-    while rest:
-        rest = rest[os.write(fd, rest) :]
+def _write_all(fd: int, parts: Iterable[bytes]) -> None:
+    for part in parts:
+        rest = memoryview(part)
+        while rest:
+            rest = rest[os.write(fd, rest) :]

@@ -114,7 +114,7 @@ def _owned(path: str | os.PathLike[str]) -> Iterator[Store]:
     try:
         yield Store(path, files, lock, read_only=True)
     finally:
-        files.write(name, text)  # what tells of an unclean end
+        files.write(name, [text])  # what tells of an unclean end
         lock.release()
 
 
@@ -204,7 +204,7 @@ class _Repair:
         """Write bytes that will be taken out to a file of their own."""
         kept = self._name(damage, data)
         if not self.files.exists(self.survey.path(kept)):
-            self.files.write(self.survey.path(kept), data)
+            self.files.write(self.survey.path(kept), [data])
             self.files.sync(self.survey.path(kept))
         self.aside.append(Aside(damage, kept))
 

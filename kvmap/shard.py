@@ -338,7 +338,7 @@ class Shard:
         length = -(-(len(data) + max(PAGE, len(data) >> 4)) // PAGE) * PAGE
         try:
             # Writing costs a third of copying into a map of new pages, each of which is a fault.
-            self._files.write(new, data)
+            self._files.write(new, [data])
             mapped = self._files.map(new, writable=True)
             if mapped is None:
                 self._files.remove(new)

@@ -1,8 +1,9 @@
 """The stored index, so that a large store need not be read through to know its keys.
 
-`index.json` is written at a clean close: all keys in the map's order, and for each the packed entry
-that says where its record stands. It is a copy of what the shards tell: whoever removes it loses
-nothing but time. Bitcask calls such files hint files (Sheehy and Smith, "Bitcask", 2010).
+`index.jsonl` is written at a clean close: all keys in the map's order, and for each the packed entry
+that says where its record stands; on its last line, how long the shards were then. It is a copy of
+what the shards tell: whoever removes it loses nothing but time. Bitcask calls such files hint files
+(Sheehy and Smith, "Bitcask", 2010).
 
 A shard that only grew since is read from where the stored index leaves off; one that was compacted
 makes it useless, and the manifest no longer names it.
@@ -11,16 +12,18 @@ makes it useless, and the manifest no longer names it.
 from __future__ import annotations
 
 from binascii import a2b_base64, b2a_base64
+from collections.abc import Iterator
 from contextlib import suppress
-from itertools import chain
+from itertools import chain, islice
 from struct import error as StructError
 from typing import Any
 from zlib import crc32
 
-from orjson import dumps, loads
+from orjson import OPT_APPEND_NEWLINE, dumps, loads
 
 from kvmap import keys
 from kvmap.errors import CorruptStoreError
+from kvmap.files import Map
 from kvmap.keys import Key
 from kvmap.record import (
     INF,
@@ -36,9 +39,11 @@ from kvmap.record import (
 )
 from kvmap.store import Store
 
-_ENTRIES, _KEYS = b',"entries":"', b'","keys":'
 LEAST = 10_000
 """Number of entries below which reading the shards is as fast."""
+
+TOGETHER = 1024
+"""Entries on a line."""
 
 
 def save(store: Store, index: dict[Key, Entry]) -> None:
@@ -54,36 +59,26 @@ def save(store: Store, index: dict[Key, Entry]) -> None:
         with suppress(OSError):  # it is not used: the manifest no longer names it
             store.files.remove(path)
         return
-    entries = list(index.values())
-    packed = b"".join(entries)
-    expires: list[tuple[int, float]] = []
-    if len(packed) != UNTIMED * len(entries):
-        expires = [(i, deadline(each)) for i, each in enumerate(entries) if len(each) > UNTIMED]
-        packed = b"".join([each[:UNTIMED] for each in entries])
     content = {
         "ends": ends,
         "checks": [shard.fold() for shard in store.shards],
         "live": [shard.live for shard in store.shards],
-        "expires": expires,
     }
-    # Part by part, here and in `load`, since each copy of tens of megabytes counts.
-    parts = [
-        dumps(content)[:-1],
-        _ENTRIES,
-        b2a_base64(packed, newline=False),
-        _KEYS,
-        dumps(list(index)),
-    ]
     check = 0
-    for part in parts:
-        check = crc32(part, check)
-    data = b"".join((*parts, seal(check)))
+
+    def lines() -> Iterator[bytes]:
+        nonlocal check
+        for line in chain(_lines(index), [dumps(content)[:-1]]):
+            check = crc32(line, check)
+            yield line
+        yield seal(check)
+
     try:
         # Not synced: whatever a power cut makes of it, its checksum tells, and nothing is lost.
-        store.files.write(path, data)
+        store.files.write(path, lines())
     except OSError:
         return  # the shards hold everything; the next load reads them
-    store.index, store.index_covers = _told(data), ends
+    store.index, store.index_covers = f"{check:08x}", ends
 
 
 def load(store: Store) -> tuple[dict[Key, Entry], bool] | None:
@@ -96,15 +91,10 @@ def load(store: Store) -> tuple[dict[Key, Entry], bool] | None:
     if store.index is None or not all(each.state and each.state.final for each in store.shards):
         return None
     try:
-        data = store.files.read(store.index_path)
-        whole = memoryview(data)
-        if _told(data) != store.index or whole[-TAIL:] != seal(crc32(whole[:-TAIL])):
+        data = store.files.map(store.index_path, writable=False)
+        if data is None or data[-11:-3].decode() != store.index:
             return None
-        begin = data.index(_ENTRIES)
-        end = data.index(_KEYS, begin)
-        content = loads(data[:begin] + b"}")
-        packed = a2b_base64(whole[begin + len(_ENTRIES) : end])
-        index = _decode(packed, loads(whole[end + len(_KEYS) : -TAIL]), content["expires"])
+        index, has_deadlines, content = _read(data)
         ends, checks, live = [content[name] for name in ("ends", "checks", "live")]
         if any(len(each) != len(store.shards) for each in (ends, checks, live)):
             return None
@@ -130,8 +120,7 @@ def load(store: Store) -> tuple[dict[Key, Entry], bool] | None:
     for _, record, entry, number in fresh:
         _replay(store, index, record, entry, number)
     store.index_covers = ends
-    has_deadlines = bool(content["expires"]) or any(each[1].expires < INF for each in fresh)
-    return index, has_deadlines
+    return index, has_deadlines or any(each[1].expires < INF for each in fresh)
 
 
 def _replay(
@@ -148,17 +137,47 @@ def _replay(
         shard.live += record.size
 
 
-def _told(data: bytes) -> str:
-    """The checksum that a stored index ends with."""
-    return data[-11:-3].decode()
+def _lines(index: dict[Key, Entry]) -> Iterator[bytes]:
+    """The keys and entries of an index, some on each line, so that no large copy is ever made."""
+    names, entries = iter(index), iter(index.values())
+    while some := list(islice(names, TOGETHER)):
+        theirs = list(islice(entries, TOGETHER))
+        packed, expires = b"".join(theirs), []
+        if len(packed) != UNTIMED * len(theirs):
+            expires = [(i, deadline(each)) for i, each in enumerate(theirs) if len(each) > UNTIMED]
+            packed = b"".join([each[:UNTIMED] for each in theirs])
+        text = b2a_base64(packed, newline=False).decode()
+        yield dumps({"keys": some, "entries": text, "expires": expires}, None, OPT_APPEND_NEWLINE)
 
 
-def _decode(packed: bytes, names: list[Any], expires: list[Any]) -> dict[Key, Entry]:
+def _read(data: Map) -> tuple[dict[Key, Entry], bool, dict[str, Any]]:
+    """A stored index, whether any entry of it has a deadline, and what its last line tells.
+
+    Raises ValueError, TypeError or LookupError where it is not as it was written.
+    """
+    index: dict[Key, Entry] = {}
+    begin, check, has_deadlines = 0, 0, False
+    while (end := data.find(b"\n", begin) + 1) < len(data):
+        line = data[begin:end]
+        check = crc32(line, check)
+        has_deadlines |= _add(index, line)
+        begin = end
+    last = data[begin:]
+    if last[-TAIL:] != seal(crc32(last[:-TAIL], check)):
+        raise ValueError("the checksum is wrong")
+    return index, has_deadlines, loads(last)
+
+
+def _add(index: dict[Key, Entry], line: bytes) -> bool:
+    """Add a line's entries, and tell whether any of them has a deadline."""
+    content = loads(line)
+    names, packed = content["keys"], a2b_base64(content["entries"])
     if len(packed) % UNTIMED:
         raise ValueError("the last entry is cut")
     if set(map(type, names)) != {str}:
         names = [keys.from_json(name) for name in names]
     entries = [packed[at : at + UNTIMED] for at in range(0, len(packed), UNTIMED)]
-    for number, when in expires:
+    for number, when in content["expires"]:
         entries[number] = timed(entries[number], when)
-    return dict(zip(names, entries, strict=True))
+    index.update(zip(names, entries, strict=True))
+    return bool(content["expires"])

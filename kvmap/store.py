@@ -38,7 +38,7 @@ from kvmap.shard import Maps, Shard, in_order
 _SHARD = r"[0-9a-f]{2,3}\.jsonl(\.new)?"
 _COMMIT = rb'\{"commit":(\d{1,20}),"check":(\d{1,20})'
 _FOLDERS = {"shards", "damaged"}
-_FILES = {"lock", "journal.jsonl", "index.json", manifest.NAME}
+_FILES = {"lock", "journal.jsonl", "index.jsonl", manifest.NAME}
 _OURS = _FOLDERS | _FILES | {name + ".new" for name in _FILES}
 
 
@@ -77,7 +77,7 @@ class Store:
 
     @property
     def index_path(self) -> str:
-        return self._path("index.json")
+        return self._path("index.jsonl")
 
     def _path(self, name: str) -> str:
         return os.path.join(self.path, name)
@@ -199,7 +199,7 @@ class Store:
         for number in range(len(self.maps)):
             self.maps.put(number, None)
         if self.manifest.closed is not None:
-            self.files.write(self._path("lock"), b"")
+            self.files.write(self._path("lock"), [])
         self._lock.release()
 
     def write_manifest(self) -> None:
@@ -478,7 +478,7 @@ def acquire(path: str, timeout: float, files: Files) -> FileLock:
         "since": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     try:
-        files.write(name, dumps(owner) + b"\n")
+        files.write(name, [dumps(owner) + b"\n"])
     except BaseException as error:
         # A full disk can still be read, and cleared: its owner goes without a name.
         if not isinstance(error, OSError) or error.errno not in (ENOSPC, EDQUOT):

@@ -146,8 +146,8 @@ class Survey:
                 reason = f"the store has {self.store.mask + 1} shards"
                 self.strays.append(Damage(found.file, 0, len(found.data), reason))
         if self.index not in _USABLE:
-            size = self._size("index.json") or 0
-            self.other.append(Damage("index.json", 0, size, self.index))
+            size = self._size("index.jsonl") or 0
+            self.other.append(Damage("index.jsonl", 0, size, self.index))
         return Report(
             self.store.path,
             self.manifest,
@@ -272,7 +272,7 @@ class Survey:
             self._take(data[at : at + record.size], record)
 
     def _read_index(self) -> dict[Key, Entry] | None:
-        if (exists := self._size("index.json") is not None) and self.store.manifest.index is None:
+        if (exists := self._size("index.jsonl") is not None) and self.store.manifest.index is None:
             self.index = "not used"
         if self.store.manifest.index is None:
             return None

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -121,6 +121,9 @@ class Memory:
         self.file.write(begin, data)
         self.disk.happened()
 
+    def find(self, sub: bytes, start: int) -> int:
+        return self.file.data.find(sub, start, self.size)
+
     def resize(self, size: int) -> None:
         self.size = size
         if size != len(self.file.data):
@@ -201,7 +204,7 @@ class Disk(Clock):
     def read(self, path: str) -> bytes:
         return bytes(self._file(path).data)
 
-    def write(self, path: str, data: bytes) -> None:
+    def write(self, path: str, parts: Iterable[bytes]) -> None:
         folder, name = self._at(path)
         file = folder.get(name)
         if file is None:
@@ -210,6 +213,7 @@ class Disk(Clock):
         assert isinstance(file, File)
         file.resize(0)
         self.happened()
+        data = b"".join(parts)
         file.resize(len(data))
         file.write(0, data)
         self.happened()

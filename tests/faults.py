@@ -66,6 +66,10 @@ class Memory:
         self.mapped[where] = data
         self.files.after("copy")
 
+    def find(self, sub: bytes, start: int) -> int:
+        found: int = self.mapped.find(sub, start)
+        return found
+
     def resize(self, size: int) -> None:
         self.mapped.resize(size)
 

@@ -2,6 +2,7 @@
 
 import errno
 import random
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -141,10 +142,10 @@ class Full(Files):
             raise OSError(errno.ENOSPC, "No space left on device", path)
         super().create(path, size)
 
-    def write(self, path: str, data: bytes) -> None:
+    def write(self, path: str, parts: Iterable[bytes]) -> None:
         if self.full:
             raise OSError(errno.ENOSPC, "No space left on device", path)
-        super().write(path, data)
+        super().write(path, parts)
 
 
 def test_a_write_does_not_fail_for_want_of_room_to_compact(path: Path) -> None:

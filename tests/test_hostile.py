@@ -78,7 +78,7 @@ def test_what_is_no_plain_file(store: Path, secret: Path, name: str, target: str
     assert not secret.with_name("made").exists()
 
 
-@pytest.mark.parametrize("name", ["index.json", "index.json.new", "kvmap.json.new"])
+@pytest.mark.parametrize("name", ["index.jsonl", "index.jsonl.new", "kvmap.json.new"])
 def test_links_where_files_are_replaced(store: Path, secret: Path, name: str) -> None:
     (store / name).symlink_to(secret)
     before = secret.read_bytes()

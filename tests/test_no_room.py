@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import random
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -233,9 +233,9 @@ def work_again(d: kvmap.KVMap[Any], found: Contents, path: Path, copy: Path, whe
 class Full(Unsynced):
     """A disk without a free block: a file can be emptied, not filled."""
 
-    def write(self, path: str, data: bytes) -> None:
-        super().write(path, b"")
-        if data:
+    def write(self, path: str, parts: Iterable[bytes]) -> None:
+        super().write(path, [])
+        if any(parts):
             raise OSError(errno.ENOSPC, "No space left on device")
 
 

@@ -12,6 +12,7 @@ from invariants import check
 
 import kvmap
 from kvmap import snapshot
+from kvmap.manifest import Manifest
 from kvmap.record import sealed
 
 KEYS: list[Any] = [*(f"key {i}" for i in range(40)), 1, 2.5, None, ("a", (1, None))]
@@ -20,6 +21,7 @@ KEYS: list[Any] = [*(f"key {i}" for i in range(40)), 1, 2.5, None, ("a", (1, Non
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(snapshot, "LEAST", 10)
+    monkeypatch.setattr(snapshot, "TOGETHER", 16)
 
 
 @pytest.fixture
@@ -33,7 +35,7 @@ def model(path: Path, clock: Clock) -> dict[Any, Any]:
         d["key 5"] = "at the end"
         d.set("timed", [1], ttl=100)
         found = dict(d)
-    assert (path / "index.json").exists()
+    assert (path / "index.jsonl").exists()
     return found
 
 
@@ -71,15 +73,15 @@ def test_deadlines_go_on(path: Path, model: dict[Any, Any], clock: Clock) -> Non
 def test_a_small_map_has_none(path: Path) -> None:
     with kvmap.open(path) as d:
         d.update(dict.fromkeys(map(str, range(9)), 0))
-    assert not (path / "index.json").exists()
+    assert not (path / "index.jsonl").exists()
     with kvmap.open(path) as d:
         d["9"] = 0
         assert len(d) == 10
-    assert (path / "index.json").exists()
+    assert (path / "index.jsonl").exists()
     with kvmap.open(path) as d:
         d.clear()
         d["a"] = 1
-    assert not (path / "index.json").exists()
+    assert not (path / "index.jsonl").exists()
 
 
 def _flipped(data: bytes) -> bytes:
@@ -87,42 +89,70 @@ def _flipped(data: bytes) -> bytes:
     return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
 
 
-def _resealed(change: Callable[[dict[str, Any]], object]) -> Callable[[bytes], bytes]:
+def _resealed(line: int, change: Callable[[dict[str, Any]], object]) -> Callable[[bytes], bytes]:
     def changed(data: bytes) -> bytes:
-        content = json.loads(data)
-        del content["crc"]
-        change(content)
-        return sealed(json.dumps(content, separators=(",", ":")).encode()[:-1])
+        lines = [json.loads(each) for each in data.splitlines()]
+        change(lines[line])
+        lines[-1].pop("crc", None)
+        texts = [json.dumps(each, separators=(",", ":")).encode() for each in lines]
+        return sealed(b"\n".join(texts)[:-1])
 
     return changed
+
+
+FORGED: dict[str, Callable[[bytes], bytes]] = {
+    "one length less": _resealed(-1, lambda content: content["ends"].pop()),
+    "no lengths": _resealed(-1, lambda content: content.clear()),
+    "lengths of a wrong type": _resealed(-1, lambda content: content.update(ends=["1"] * 4)),
+    "no array of keys": _resealed(0, lambda content: content.update(keys=3)),
+    "an object as a key": _resealed(0, lambda content: content["keys"].__setitem__(0, {})),
+    "entries of a wrong type": _resealed(1, lambda content: content.update(entries=17)),
+    "an entry cut": _resealed(1, lambda content: content.update(entries=content["entries"][:-4])),
+    "an entry less": _resealed(1, lambda content: content.update(entries=content["entries"][40:])),
+    "a deadline too many": _resealed(1, lambda content: content["expires"].append([1000, 5])),
+    "a deadline of a wrong type": _resealed(1, lambda content: content.update(expires=[[0, "5"]])),
+    "no fields": _resealed(1, lambda content: content.clear()),
+    "another file": lambda data: sealed(b'{"key":1,"seq":2'),
+}
 
 
 @pytest.mark.parametrize(
     "damage",
     [
         _flipped,
+        lambda data: data.replace(b"A", b"B", 1),  # in the text of the entries
         lambda data: data[:-5],
         lambda data: b"",
         lambda data: data + b"\n",
         lambda data: b"[" * 100_000,
-        _resealed(lambda content: content["ends"].pop()),
-        _resealed(lambda content: content["keys"].reverse()),
-        _resealed(lambda content: content.update(entries=17)),
-        _resealed(lambda content: content.clear()),
+        *FORGED.values(),
     ],
-    ids=["flipped", "cut", "empty", "longer", "deep", "ends", "keys", "entries", "nothing"],
+    ids=["flipped", "plausible", "cut", "empty", "longer", "deep", *FORGED],
 )
 def test_a_damaged_one_is_ignored(
     path: Path, model: dict[Any, Any], clock: Clock, damage: Callable[[bytes], bytes]
 ) -> None:
-    file = path / "index.json"
+    file = path / "index.jsonl"
     file.write_bytes(damage(file.read_bytes()))
     assert not used(path, clock)
     assert_holds(path, model, clock)
 
 
+@pytest.mark.parametrize("forge", FORGED.values(), ids=FORGED)
+def test_one_that_the_manifest_vouches_for_is_checked_all_the_same(
+    path: Path, model: dict[Any, Any], clock: Clock, forge: Callable[[bytes], bytes]
+) -> None:
+    file, told = path / "index.jsonl", path / "kvmap.json"
+    file.write_bytes(forge(file.read_bytes()))
+    manifest = Manifest.from_bytes(str(told), told.read_bytes())
+    manifest.index = file.read_bytes()[-11:-3].decode()
+    told.write_bytes(manifest.to_bytes())
+    assert not used(path, clock)
+    assert_holds(path, model, clock)
+
+
 def test_a_removed_one_is_missed_by_nobody(path: Path, model: dict[Any, Any], clock: Clock) -> None:
-    (path / "index.json").unlink()
+    (path / "index.jsonl").unlink()
     assert not used(path, clock)
     assert_holds(path, model, clock)
     with kvmap.open(path, files=clock) as d:
@@ -133,13 +163,13 @@ def test_a_removed_one_is_missed_by_nobody(path: Path, model: dict[Any, Any], cl
 
 
 def test_an_old_one_put_back_is_ignored(path: Path, model: dict[Any, Any], clock: Clock) -> None:
-    old = (path / "index.json").read_bytes()
+    old = (path / "index.jsonl").read_bytes()
     with kvmap.open(path, files=clock) as d:
         for number in range(100):
             d[f"new {number}"] = model[f"new {number}"] = number
         len(d)
-    assert (path / "index.json").read_bytes() != old
-    (path / "index.json").write_bytes(old)
+    assert (path / "index.jsonl").read_bytes() != old
+    (path / "index.jsonl").write_bytes(old)
     assert not used(path, clock)
     assert_holds(path, model, clock)
 
@@ -148,14 +178,14 @@ def test_an_old_one_put_back_is_ignored(path: Path, model: dict[Any, Any], clock
 def test_shards_that_grew_since(
     path: Path, model: dict[Any, Any], clock: Clock, reads_all: bool
 ) -> None:
-    before = (path / "index.json").read_bytes()
+    before = (path / "index.jsonl").read_bytes()
     # So few that storing the index anew does not pay.
     with kvmap.open(path, files=clock) as d:
         if reads_all:
             assert len(d) == len(model)
         d["key 7"] = model["key 7"] = 7
         del d["key 8"], model["key 8"]
-    assert (path / "index.json").read_bytes() == before or not reads_all
+    assert (path / "index.jsonl").read_bytes() == before or not reads_all
     assert_holds(path, model, clock)
     with kvmap.open(path, files=clock) as d:
         del d["key 9"], model["key 9"]
