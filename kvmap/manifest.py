@@ -9,7 +9,7 @@ file begins with, whatever a crash does to the rest; None for one that was rewri
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from orjson import JSONDecodeError, dumps, loads
@@ -48,21 +48,36 @@ class Limits:
                 raise ValueError(f"limit {each.name} must be at least 1, not {bound}")
 
 
-@dataclass(eq=False, repr=False)  # which would take a tenth of the import's time
 class Manifest:
     """What `kvmap.json` holds."""
 
-    shards: int
-    ttl: float | None = None
-    limits: Limits = field(default_factory=Limits)
-    seq: int = 0
-    """A number that no write had passed when the store was closed; all since have higher ones."""
-    emptying: bool = False
-    """The shards' files are being removed; whoever finds this set goes on with it."""
-    index: str | None = None
-    """The checksum of the stored index, where there is one that can be used."""
-    closed: list[State | None] | None = None
-    least: list[State | None] | None = None
+    def __init__(
+        self,
+        shards: int,
+        ttl: float | None = None,
+        limits: Limits | None = None,
+        *,
+        seq: int = 0,
+        emptying: bool = False,
+        index: str | None = None,
+        closed: list[State | None] | None = None,
+        least: list[State | None] | None = None,
+    ) -> None:
+        self.shards = shards
+        self.ttl = ttl
+        self.limits = limits or Limits()
+        self.seq = seq
+        """A number that no write had passed when the store was closed; all since have higher ones."""
+        self.emptying = emptying
+        """The shards' files are being removed; whoever finds this set goes on with it."""
+        self.index = index
+        """The checksum of the stored index, where there is one that can be used."""
+        self.closed = closed
+        self.least = least
+
+    def changed(self, **changes: Any) -> Manifest:
+        """A copy of it, but for these fields."""
+        return Manifest(**{**vars(self), **changes})
 
     def to_bytes(self) -> bytes:
         content: dict[str, Any] = {

@@ -141,7 +141,7 @@ class _Repair:
         self._make_folder("shards")
         least = before.closed or before.least
         least = least and [each and each._replace(final=False) for each in least]
-        self.store.manifest = replace(before, closed=None, index=None, least=least)
+        self.store.manifest = before.changed(closed=None, index=None, least=least)
         self.store.write_manifest()
         if not before.emptying:
             self._mend_shards([each for each in strays if each.length])
@@ -161,8 +161,8 @@ class _Repair:
             found = self.survey.contents(number)
             self._write(number, found, found.own, [])
         closed: list[State | None] = [self._state(number) for number in numbers]
-        self.store.manifest = replace(
-            self.store.manifest, closed=closed, least=None, seq=self.survey.seq
+        self.store.manifest = self.store.manifest.changed(
+            closed=closed, least=None, seq=self.survey.seq
         )
         self.store.write_manifest()
 

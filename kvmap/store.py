@@ -6,7 +6,6 @@ import math
 import os
 import re
 from contextlib import suppress
-from dataclasses import replace
 from datetime import UTC, datetime
 from errno import EAGAIN, EDQUOT, ENOSPC
 from typing import Any, cast
@@ -143,7 +142,7 @@ class Store:
                 raise NotAStoreError(
                     f"{path} is missing, but there are records; kvmap.repair() makes a new one"
                 )
-            self.use(Manifest(shards, ttl, limits or Limits(), emptying=exists or left))
+            self.use(Manifest(shards, ttl, limits, emptying=exists or left))
             self.write_manifest()
         if not self.files.is_folder(self._path("shards")):
             raise NotAStoreError(f"{self._path('shards')} is missing or no directory")
@@ -207,7 +206,7 @@ class Store:
 
     def _change_manifest(self, **changes: Any) -> None:
         """Write first, then believe it, so that nothing builds on what is not on disk."""
-        changed = replace(self.manifest, **changes)
+        changed = self.manifest.changed(**changes)
         self.files.replace(self._path(manifest.NAME), changed.to_bytes())
         self.manifest = changed
 
@@ -384,7 +383,7 @@ class Store:
 
     def empty(self) -> None:
         """Remove all records, in a way that a crash can't leave half done."""
-        emptying = replace(self.manifest, emptying=True, closed=None, index=None, least=None)
+        emptying = self.manifest.changed(emptying=True, closed=None, index=None, least=None)
         path = self._path(manifest.NAME)
         try:
             self.files.replace(path, emptying.to_bytes())
