@@ -7,6 +7,7 @@ value, NaN null. Such values are refused here, with the place where they stand.
 from __future__ import annotations
 
 import enum
+import marshal
 import math
 from typing import Any
 
@@ -23,6 +24,8 @@ _OPTIONS = OPT_PASSTHROUGH_DATACLASS | OPT_PASSTHROUGH_DATETIME
 _ALWAYS_PLAIN = frozenset({str, int, bool, type(None)})
 _NUMBERS = frozenset({int, float, bool})
 _LEAST, _LARGEST = -(2**63), 2**64 - 1
+_LONG = 256
+"""Bytes of a value's text from which on its parts may be many."""
 _DEEPEST = 254
 """Levels of nesting that orjson writes."""
 
@@ -45,7 +48,9 @@ def encode(value: Any) -> bytes:
     except JSONEncodeError:
         pass
     else:
-        if type(value) in _ALWAYS_PLAIN or _is_plain(value):
+        if type(value) in _ALWAYS_PLAIN or (
+            _is_plain(value) if len(text) < _LONG else _is_plain_at_length(value, text)
+        ):
             return text
     return dumps(_plain(value, "value", 0), None, _OPTIONS)
 
@@ -77,6 +82,29 @@ def _is_plain(value: Any) -> bool:
         elif not _is_plain(part):
             return False
     return True
+
+
+def _is_plain_at_length(value: Any, text: bytes) -> bool:
+    """As `_is_plain`, of a value with a long text, at a third of the cost where it has many parts."""
+    try:
+        # Which refuses every type but Python's own, subclasses too. Of its own types that are not
+        # JSON's, the text tells already.
+        packed = marshal.dumps(value)
+    except ValueError:
+        return False
+    if _may_hold_nan(packed) and b"null" in text:
+        return _is_plain(value)
+    return True
+
+
+def _may_hold_nan(packed: bytes) -> bool:
+    """Whether marshal's bytes can be those of a NaN or an infinity: by the last two of its eight."""
+    return any(
+        not before or before[-1] >= 0xF0
+        for last in (b"\x7f", b"\xff")
+        if last in packed  # which is found out many times faster
+        for before in packed.split(last)[:-1]
+    )
 
 
 def _plain(value: Any, place: str, depth: int) -> Any:

@@ -2,6 +2,7 @@
 
 import enum
 import math
+import struct
 import uuid
 from collections import Counter, OrderedDict, UserDict, defaultdict, deque, namedtuple
 from collections.abc import Callable, Iterator
@@ -136,7 +137,11 @@ NOT_JSON = [
     *(object(), int, len, ..., Path("x"), UserDict(a=1), MappingProxyType({}), SimpleNamespace()),
     *(Scalar(), orjson.Fragment(b"1"), {}.keys(), (x for x in "ab"), Shouting("x"), Odd(a=1)),
 ]
-NOT_A_NUMBER_OF_JSON = [math.nan, math.inf, -math.inf, Real("nan"), Real("-inf")]
+NOT_A_NUMBER_OF_JSON = [
+    *(math.nan, math.inf, -math.inf, Real("nan"), Real("-inf")),
+    *struct.unpack("<3d", b"\xff" * 8 + b"\1\0\0\0\0\0\xf0\x7f" + b"\xff" * 7 + b"\x7f"),
+]
+LONG = "x" * 300
 TOO_LARGE = [2**64, -(2**63) - 1, 10**400, Number(2**64)]
 NOT_TEXT = ["\ud800", "a\udfffb", Text("\udc00")]
 
@@ -147,6 +152,7 @@ def test_what_is_not_json_is_a_type_error_that_names_its_place(
 ) -> None:
     refused(d, value, TypeError, rf"value: {type(value).__name__} is not (JSON|equal)")
     refused(d, {"tags": ["a", "b", value]}, TypeError, r"value\['tags'\]\[2\]: .*encode=")
+    refused(d, {"": LONG, "tags": [value]}, TypeError, r"value\['tags'\]\[0\]: .*encode=")
 
 
 @pytest.mark.parametrize("value", [*NOT_A_NUMBER_OF_JSON, *TOO_LARGE, *NOT_TEXT], ids=ascii)
@@ -156,12 +162,14 @@ def test_what_json_has_no_text_for_is_a_value_error_that_names_its_place(
     refused(d, value, ValueError, "^value: ")
     refused(d, ({"a": [0, value]},), ValueError, r"^value\[0\]\['a'\]\[1\]: ")
     refused(d, [1.5] * 20 + [value], ValueError, r"^value\[20\]: ")
+    refused(d, [LONG, {"a": value}], ValueError, r"^value\[1\]\['a'\]: ")
 
 
 @pytest.mark.parametrize("key", [1, 1.5, None, True, (), b"a", Level.HIGH, uuid.UUID(int=5)])
 def test_an_object_has_only_str_keys(d: kvmap.KVMap[Any], key: Any) -> None:
     refused(d, {key: 1}, TypeError, rf"^value: the key .* is of type {type(key).__name__}")
     refused(d, [{}, {"a": 0, key: 1}], TypeError, r"^value\[1\]: the key ")
+    refused(d, [LONG, {key: 1}], TypeError, r"^value\[1\]: the key ")
 
 
 def test_the_keys_of_an_object_are_checked_as_its_values_are(d: kvmap.KVMap[Any]) -> None:
@@ -223,7 +231,11 @@ def test_a_part_whose_repr_raises_is_refused_all_the_same(d: kvmap.KVMap[Any]) -
 def test_a_subclass_that_is_equal_to_its_plain_value_comes_back_as_that(
     d: kvmap.KVMap[Any], value: Any, plain: Any
 ) -> None:
-    for wrapped, bare in [(value, plain), ({"a": [value]}, {"a": [plain]})]:
+    for wrapped, bare in [
+        (value, plain),
+        ({"a": [value]}, {"a": [plain]}),
+        ([LONG, value], [LONG, plain]),
+    ]:
         d["key"] = wrapped
         assert d["key"] == wrapped
         assert repr(d["key"]) == repr(bare)  # plain types all the way down, in the same order
@@ -243,7 +255,7 @@ def test_a_tuple_comes_back_as_a_list(d: kvmap.KVMap[Any], value: Any) -> None:
 
 
 def test_many_numbers_whose_sum_is_infinite_are_numbers(d: kvmap.KVMap[Any]) -> None:
-    for value in ([1.7e308] * 20, [-1.7e308, 2**64 - 1] * 20, [2**64 - 1] * 20):
+    for value in ([1.7e308] * 20, [-1.7e308, 2**64 - 1] * 20, [2**64 - 1] * 20, [LONG, 1.7e308]):
         d["key"] = value
         assert d["key"] == value
 
@@ -296,10 +308,27 @@ def refused(d: kvmap.KVMap[Any], value: Any, error: type[Exception], message: st
     assert files_of(d.path / "shards") == on_disk
 
 
-@pytest.mark.parametrize("value", [None, "null", [None, 1.5], {"a": None, "b": ["null", (0.5,)]}])
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(None, "null", [None, 1.5], {"a": None, "b": ["null", (0.5,)]}),
+        *([LONG, None, 1.5], [LONG, None, -1], [LONG, {"a": -1, "b": [1.7e308]}]),
+    ],
+)
 def test_what_is_plain_needs_no_second_look(value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise AssertionError("taken apart, which is ten times as slow")
 
     monkeypatch.setattr("kvmap.values._plain", refuse)
+    assert encode(value) == orjson.dumps(value)
+
+
+@pytest.mark.parametrize(
+    "value", [[{"a": i, "b": None, "c": i / 7} for i in range(500)], [[0.5, "x"]] * 50, [LONG, -1]]
+)
+def test_many_parts_are_checked_at_once(value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("looked at one by one, which is three times as slow")
+
+    monkeypatch.setattr("kvmap.values._is_plain", refuse)
     assert encode(value) == orjson.dumps(value)
