@@ -162,7 +162,11 @@ def load(
 
 def _write(d: KVMap[Any], batch: dict[Any, tuple[bytes, float]], report: Report) -> None:
     with d._lock:
-        d._write_each(lambda: ((key, text, expires) for key, (text, expires) in batch.items()))
+        texts, deadlines = (
+            [text for text, _ in batch.values()],
+            [when for _, when in batch.values()],
+        )
+        d._write_each([(list(batch), texts, deadlines)])
         report.loaded += len(batch)
 
 

@@ -220,6 +220,13 @@ class IndexedStore:
         ]
         heapify(self._heap)
 
+    def _sweep_due(self) -> bool:
+        """Sweep where a deadline has passed, and tell whether one had."""
+        due = bool(self._heap) and self._heap[0][0] <= self._now()
+        if due:
+            self._sweep()
+        return due
+
     def _sweep(self) -> None:
         """Take expired entries out of the index; their bytes go at the next compaction."""
         now, view = self._now(), self._view()

@@ -10,6 +10,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Mu
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from errno import EEXIST
+from itertools import islice
 from pathlib import Path
 from struct import error as StructError
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar, cast, overload
@@ -36,7 +37,9 @@ from kvmap.record import (
 from kvmap.store import Store
 from kvmap.transactions import TransactionalStore
 from kvmap.values import encode as encode_value
+from kvmap.values import encode_all
 from kvmap.views import Items, Keys, Values
+from kvmap.writer import TOGETHER, Columns
 
 if TYPE_CHECKING:
     from _typeshed import SupportsKeysAndGetItem
@@ -445,7 +448,9 @@ class KVMap(TransactionalStore, MutableMapping[Key, V], Generic[V]):
         {'ada': 1, 'bob': 2, 'eve': 3}
         """
         pairs: dict[Key, Any] = {}
-        if isinstance(other, Mapping):
+        if isinstance(other, dict):
+            pairs.update(other)
+        elif isinstance(other, Mapping):
             pairs.update(other.items())
         elif hasattr(other, "keys"):
             pairs.update((key, other[key]) for key in other.keys())  # noqa: SIM118
@@ -454,14 +459,23 @@ class KVMap(TransactionalStore, MutableMapping[Key, V], Generic[V]):
         pairs.update(more)
         expires = self._expires(DEFAULT)
         with self._lock:
-            # One by one: a value's text must not outlive its line, for orjson's bytes may each
-            # hold some KiB.
-            encoded = self._encoded if self._wraps else encode_value
-            self._write_each(
-                lambda: ((key, encoded(value), expires) for key, value in pairs.items())
-            )
+            encoded = None  # but some at a time, for each of orjson's bytes may hold some KiB
+            if self._wraps:
+                # All of them before the first is written, for `encode` may itself use the map.
+                encoded = [bytes(memoryview(self._encoded(value))) for value in pairs.values()]
+            self._write_each(self._columns(pairs, encoded, expires))
             if self._handed is not None:
                 self._handed.update(pairs)
+
+    def _columns(
+        self, pairs: dict[Key, Any], encoded: list[bytes] | None, expires: float
+    ) -> Iterator[Columns]:
+        names, values, texts = iter(pairs), iter(pairs.values()), iter(encoded or ())
+        while some := list(islice(names, TOGETHER)):
+            if encoded is None:
+                yield some, encode_all(list(islice(values, TOGETHER))), [expires] * len(some)
+            else:
+                yield some, list(islice(texts, TOGETHER)), [expires] * len(some)
 
     def clear(self) -> None:
         """Remove all entries, in one step for readers and for a crash.

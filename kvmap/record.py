@@ -16,10 +16,11 @@ from __future__ import annotations
 
 import re
 from binascii import hexlify, unhexlify
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from operator import le
 from struct import Struct, unpack
 from struct import error as StructError
+from struct import pack as pack_many
 from typing import Any
 from zlib import crc32
 
@@ -98,17 +99,44 @@ def build(
     `name` is the key's JSON text; `first` is 0 where the key's place in the order is this write's.
     """
     # Joining is faster than formatting: 0.14 µs for a head, against 0.21.
-    if expires == INF and not first:
-        head = b"".join((b'{"key":', name, _SEQ, dumps(seq), _VALUE))
-    else:
-        more = b',"first":%d' % first if first else b""
-        if expires != INF:
-            more += b',"expires":%r' % expires
-        head = b"".join((b'{"key":', name, _SEQ, dumps(seq), more, _VALUE))
+    more = b"" if expires == INF and not first else _more(first, expires)
+    head = b"".join((b'{"key":', name, _SEQ, dumps(seq), more, _VALUE))
     seed = crc32(head)
     crc = crc32(value, seed)
     line = b"".join((head, value, b',"crc":"', hexlify(_pack_crc(crc)), b'"}\n'))
     return line, len(head), seed, crc
+
+
+def build_all(
+    names: Iterable[bytes],
+    seqs: range,
+    firsts: Iterable[int],
+    deadlines: Iterable[float],
+    values: Iterable[bytes],
+) -> tuple[list[bytes], list[int], list[int], list[int]]:
+    """What `build` returns for many records, as lists: column by column it takes less time."""
+    more = [
+        b"" if expires == INF and not first else _more(first, expires)
+        for first, expires in zip(firsts, deadlines, strict=True)
+    ]
+    heads = [
+        b"".join((b'{"key":', name, _SEQ, dumps(seq), rest, _VALUE))
+        for name, seq, rest in zip(names, seqs, more, strict=True)
+    ]
+    seeds = list(map(crc32, heads))
+    crcs = list(map(crc32, values, seeds))
+    checks = hexlify(pack_many(f">{len(crcs)}I", *crcs))
+    lines = [
+        b"".join((head, value, b',"crc":"', checks[at : at + 8], b'"}\n'))
+        for head, value, at in zip(heads, values, range(0, len(checks), 8), strict=True)
+    ]
+    return lines, list(map(len, heads)), seeds, crcs
+
+
+def _more(first: int, expires: float) -> bytes:
+    """What a record tells between its number and its value."""
+    more = b',"first":%d' % first if first else b""
+    return more if expires == INF else more + b',"expires":%r' % expires
 
 
 def tombstone(name: bytes, seq: int) -> bytes:

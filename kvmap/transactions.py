@@ -73,13 +73,11 @@ class TransactionalStore(WritableStore):
     def _final_batch(self, lines: list[tuple[int, bytes, Key, Entry | None]]) -> Batch:
         # A file's last record must be its latest: what is written after a crash counts from it.
         lines.sort(key=lambda each: number(each[1]))
-        batch = Batch()
+        batch = Batch(self._store)
         for shard, line, key, entry in lines:
             old = self._base.get(key)
             freed = 0 if old is None else unpack_order(old)[1]
-            at = batch.add(
-                self._shards[shard], line, -freed if entry is None else len(line) - freed
-            )
+            at = batch.add(shard, line, -freed if entry is None else len(line) - freed)
             if entry is not None:
                 end = unpack_value(entry)[1] + TAIL
                 batch.entries[key] = moved(entry, at + len(line) - end, shard)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, MutableMapping
+from collections.abc import Callable, Iterable, MutableMapping, Sequence
 from typing import Any
 from zlib import crc32
 
@@ -19,6 +19,7 @@ from kvmap.record import (
     UNTIMED,
     Entry,
     build,
+    build_all,
     copy_live,
     key_text,
     pack,
@@ -29,6 +30,12 @@ from kvmap.record import (
 )
 from kvmap.shard import SLACK, Shard
 from kvmap.store import Store
+
+Columns = tuple[Sequence[Key], Sequence[bytes], Sequence[float]]
+"""Records to be written: their keys, their values' texts, their deadlines."""
+
+TOGETHER = 512
+"""Records for which one step is done before the next: few enough to stay in the processor's cache."""
 
 
 class Part:
@@ -54,16 +61,17 @@ class Part:
 class Batch:
     """Records to be appended in one step."""
 
-    def __init__(self) -> None:
+    def __init__(self, store: Store) -> None:
+        self._store = store
         self.parts: dict[int, Part] = {}
         self.entries: dict[Key, Entry] = {}
         """What goes into the index, in the order in which new keys come into it."""
 
-    def add(self, shard: Shard, line: bytes, growth: int) -> int:
-        """Take a line along, and return at which byte of its shard it will begin."""
-        part = self.parts.get(shard.number)
+    def add(self, number: int, line: bytes, growth: int) -> int:
+        """Take a line along for a shard, and return at which byte of it the line will begin."""
+        part = self.parts.get(number)
         if part is None:
-            part = self.parts[shard.number] = Part(shard)
+            part = self.parts[number] = Part(self._store.shard(number))
         at = part.end
         part.end = at + len(line)
         part.growth += growth
@@ -94,17 +102,17 @@ class WritableStore(IndexedStore):
 
     def _old(self, key: Key) -> Entry | None:
         """The entry that a write to `key` will replace, unless it has expired."""
-        target = self._target
-        if target is None:
-            target = self._writable()
-        entry = target.get(key)
+        entry = self._there(key)
+        if self._sweep_due():
+            entry = self._there(key)
+        return entry
+
+    def _there(self, key: Key) -> Entry | None:
+        """The entry of a key as the index has it; loads its shard where it must."""
+        entry = self._writable().get(key)
         if entry is None and self._whole is None:
             self._load_shard_of(key)
-            target = self._writable()  # loading all shards may have replaced it
-            entry = target.get(key)
-        if self._heap and self._heap[0][0] <= self._now():
-            self._sweep()
-            entry = target.get(key)
+            entry = self._writable().get(key)  # loading all shards may have replaced it
         return entry
 
     def _put(self, key: Key, text: bytes, expires: float) -> None:  # noqa: PLR0915
@@ -269,37 +277,68 @@ class WritableStore(IndexedStore):
 
     # Many records
 
-    def _write_each(self, records: Callable[[], Iterable[tuple[Key, bytes, float]]]) -> None:
-        """Write records in one step: each a key, its value's text and a deadline.
-
-        `records` is called again where it must be begun anew. The caller holds the lock.
-        """
+    def _write_each(self, columns: Iterable[Columns]) -> None:
+        """Write records in one step. The caller holds the lock."""
         self._writable()
         self._trim_heap()
-        while True:
-            swept = self._swept
-            batch = self._batch(records())
-            if self._swept == swept:
-                break  # else an entry that one of them was to overwrite may have expired
+        # What expires from now on is overwritten as if it had not.
+        self._sweep_due()
+        batch, seq = Batch(self._store), self._seq
+        for wanted, texts, deadlines in columns:
+            self._add(batch, wanted, texts, deadlines)
+        if self._seq != seq + len(batch.entries):
+            raise RuntimeError(
+                "a key or value wrote to the map while it was looked at; nothing of this was written"
+            )
         if self._most_bytes is not None:
             self._check_size(sum([part.growth for part in batch.parts.values()]))
         self._write(batch)
 
-    def _batch(self, records: Iterable[tuple[Key, bytes, float]]) -> Batch:
-        batch = Batch()
-        for key, text, expires in records:
-            old = self._old(key)
-            key, name = self._checked(key) if old is None else self._known(key, old)  # noqa: PLW2901
-            number = crc32(name) & self._mask if type(key) is str else keys.bucket(key, self._mask)
-            place, freed = (0, 0) if old is None else unpack_order(old)
-            self._seq = seq = self._seq + 1
-            line, start, seed, crc = build(name, seq, place, expires, text)
+    def _add(
+        self,
+        batch: Batch,
+        wanted: Sequence[Key],
+        texts: Sequence[bytes],
+        deadlines: Sequence[float],
+    ) -> None:
+        """Add new records to a batch."""
+        if self._target is self._whole:
+            olds = list(map(self._base.get, wanted))
+        else:
+            olds = [self._there(key) for key in wanted]
+        wanted, names, numbers = self._named(wanted, olds)
+        if self._target is not self._base:
+            numbers = [self._store.journal.number] * len(numbers)
+        orders = [(0, 0) if old is None else unpack_order(old) for old in olds]
+        seqs = range(self._seq + 1, self._seq + 1 + len(names))
+        self._seq += len(names)
+        lines, starts, seeds, crcs = build_all(
+            names, seqs, [place for place, _ in orders], deadlines, texts
+        )
+        for key, number, (place, freed), seq, expires, line, start, seed, crc in zip(
+            wanted, numbers, orders, seqs, deadlines, lines, starts, seeds, crcs, strict=True
+        ):
             size = len(line)
-            shard = self._shards[number] if self._target is self._base else self._store.journal
-            at = batch.add(shard, line, size - freed)
-            entry = pack(at + start, at + size - TAIL, seed, crc, shard.number, place or seq, size)
+            at = batch.add(number, line, size - freed)
+            entry = pack(at + start, at + size - TAIL, seed, crc, number, place or seq, size)
             batch.entries[key] = entry if expires == INF else timed(entry, expires)
-        return batch
+
+    def _named(
+        self, wanted: Sequence[Key], olds: Sequence[Entry | None]
+    ) -> tuple[Sequence[Key], Sequence[bytes], Sequence[int]]:
+        """Keys as they will come back, their JSON texts, and the shards they fall into."""
+        if set(map(type, wanted)) == {str} and self._limits.key_chars is None:
+            try:
+                names = list(map(dumps, wanted))
+            except TypeError:
+                names = list(map(keys.text, wanted))  # which says what is wrong
+            return wanted, names, [crc32(name) & self._mask for name in names]
+        pairs = [
+            self._checked(key) if old is None else self._known(key, old)
+            for key, old in zip(wanted, olds, strict=True)
+        ]
+        wanted = [key for key, _ in pairs]
+        return wanted, [name for _, name in pairs], [keys.bucket(key, self._mask) for key in wanted]
 
     def _write(
         self, batch: Batch, gone: Iterable[Key] = (), seal: Callable[[], None] | None = None
@@ -314,9 +353,10 @@ class WritableStore(IndexedStore):
         maps = [part.shard.make_room(part.size) for part in parts]
         for part in parts:
             part.live = part.shard.live + part.growth
-        for key, entry in batch.entries.items():
-            if len(entry) > UNTIMED:
-                self._push(key, entry)
+        if max(map(len, batch.entries.values()), default=0) > UNTIMED:
+            for key, entry in batch.entries.items():
+                if len(entry) > UNTIMED:
+                    self._push(key, entry)
         published = False
         try:
             if seal is not None:

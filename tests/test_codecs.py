@@ -11,6 +11,7 @@ from helpers import Clock, files_of
 from invariants import check
 
 import kvmap
+from kvmap.writer import TOGETHER
 
 NEW_YEAR, EASTER = datetime(2020, 1, 1), datetime(2020, 4, 12)
 
@@ -311,3 +312,21 @@ def test_a_hook_is_something_to_call(path: Path, hook: str) -> None:
     with pytest.raises(TypeError, match=f"{hook} must be callable or None, not 'str'"):
         kvmap.open(path, **{hook: "str"})  # type: ignore[call-overload]
     assert not path.exists()
+
+
+def test_encode_may_use_the_map_that_calls_it(path: Path) -> None:
+    def encode(value: int) -> int:
+        if value >= 0:
+            d["calls"] = -len(d)
+        return value
+
+    with kvmap.open(path, shards=1, encode=encode) as d:
+        d["calls"] = -1
+        d["0"] = 0
+        d.update({str(n): n for n in range(2 * TOGETHER)})
+        expected = {"calls": -2, **{str(n): n for n in range(2 * TOGETHER)}}
+        assert dict(d) == expected
+        check(d)
+    with kvmap.open(path) as d:
+        assert dict(d) == expected
+        check(d)

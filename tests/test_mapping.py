@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers import Clock, files_of
 from invariants import check
 
 import kvmap
+from kvmap.writer import TOGETHER
 
 
 @pytest.fixture
@@ -231,6 +233,56 @@ def test_update_takes_what_a_dict_takes_and_is_all_or_nothing(d: kvmap.KVMap[Any
         d.update((key, 1 / (2 - i)) for i, key in enumerate("abc"))
     assert dict(d) == {"a": 4, "b": 2, "c": 3}
     check(d)
+
+
+@pytest.mark.parametrize("ttl", [None, 50])
+def test_a_large_update_does_what_as_many_single_writes_do(tmp_path: Path, ttl: int | None) -> None:
+    random_ = random.Random(7)
+    numbers = random_.sample(range(4 * TOGETHER), 3 * TOGETHER)
+    keys: list[Any] = [n if n % 5 == 0 else (n, str(n)) if n % 7 == 0 else str(n) for n in numbers]
+    values: list[Any] = [random_.choice([n, {"a": [n, None]}, "x" * 300, (1.5,)]) for n in numbers]
+    found = []
+    for name in ("single", "update"):
+        with kvmap.open(tmp_path / name, ttl=ttl, files=Clock()) as d:
+            for key in keys[::3]:
+                d[float(key) if type(key) is int else key] = "to be overwritten"
+            if name == "single":
+                for key, value in zip(keys, values, strict=True):
+                    d[key] = value
+            else:
+                d.update(dict(zip(keys, values, strict=True)))
+            check(d)
+            found.append(repr(list(d.items())))
+        found.append(repr(files_of(tmp_path / name / "shards")))
+    assert found[:2] == found[2:]
+
+
+class Meddler(str):
+    """A str that writes to a map when it is compared."""
+
+    d: kvmap.KVMap[Any]
+    __hash__ = str.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        self.d["meddled"] = len(self.d) * "x"
+        return str.__eq__(self, other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+
+def test_what_writes_while_an_update_looks_at_it_makes_that_fail(path: Path) -> None:
+    with kvmap.open(path, shards=1) as d:
+        Meddler.d = d
+        before: dict[str, Any] = dict.fromkeys(map(str, range(2 * TOGETHER)), 0)
+        for pairs in ({**before, "new": Meddler("a")}, {**before, Meddler("new"): 1}):
+            with pytest.raises(RuntimeError, match="nothing of this was written"):
+                d.update(pairs)
+            assert list(d) == ["meddled"]
+            check(d)
+    with kvmap.open(path) as d:
+        assert list(d) == ["meddled"]
+        check(d)
 
 
 def test_a_transaction_is_all_or_nothing(d: kvmap.KVMap[Any]) -> None:
