@@ -103,13 +103,16 @@ class WritableStore(IndexedStore):
     def _old(self, key: Key) -> Entry | None:
         """The entry that a write to `key` will replace, unless it has expired."""
         entry = self._there(key)
-        if self._sweep_due():
+        if self._heap and self._sweep_due():
             entry = self._there(key)
         return entry
 
     def _there(self, key: Key) -> Entry | None:
         """The entry of a key as the index has it; loads its shard where it must."""
-        entry = self._writable().get(key)
+        target = self._target
+        if target is None:
+            target = self._writable()
+        entry = target.get(key)
         if entry is None and self._whole is None:
             self._load_shard_of(key)
             entry = self._writable().get(key)  # loading all shards may have replaced it
