@@ -166,7 +166,7 @@ def _write(d: KVMap[Any], batch: dict[Any, tuple[bytes, float]], report: Report)
             [text for text, _ in batch.values()],
             [when for _, when in batch.values()],
         )
-        d._write_each([(list(batch), texts, deadlines)])
+        d._write_each(batch, [(list(batch), texts, deadlines)])
         report.loaded += len(batch)
 
 

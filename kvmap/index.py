@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import MutableMapping
 from heapq import heapify, heappop, heappush
-from typing import Any
+from typing import Any, cast
 from zlib import crc32
 
 from kvmap import keys, snapshot
@@ -13,6 +13,7 @@ from kvmap.errors import CorruptStoreError, StoreClosedError
 from kvmap.keys import Key
 from kvmap.overlay import Overlay
 from kvmap.record import UNTIMED, Entry, deadline, unpack_order, unpack_shard, unpack_value
+from kvmap.shard import Shard
 from kvmap.store import Store
 
 _FORKED = "the map belongs to the process that this one was forked from; open the store again here"
@@ -50,8 +51,25 @@ class IndexedStore:
         """A transaction's view, while there is one."""
         self._writer = 0
         """The thread whose transaction it is."""
+        self._busy = False
+        """Whether a step is under way that must be whole: a write, a load, a sweep, a compaction."""
         self._handed: dict[Key, Any] | None = None
         """With writeback: the values handed out, which may have been changed in place."""
+
+    def _check_idle(self) -> None:
+        """Raise RuntimeError in a signal handler, or the like, that came into the middle of a step.
+
+        The lock does not keep it out, for it runs in the thread that has the lock.
+        """
+        if self._busy:
+            raise RuntimeError(
+                "the map is in the middle of a write or a load of this very thread; a signal handler, "
+                "a finalizer or a key's own comparison can't use it now: set a flag there"
+            )
+
+    def _is_locked_here(self) -> bool:
+        """Whether this thread has the lock: it is inside a transaction, an edit or a step."""
+        return bool(cast(Any, self._lock)._is_owned())  # as threading.Condition asks it
 
     # Looking up
 
@@ -84,6 +102,8 @@ class IndexedStore:
         if mapped is None or crc32(data, seed) != crc:
             # Compaction may have moved the record, or the map was given up for another shard's.
             with self._gate:
+                if self._is_locked_here():
+                    self._check_idle()
                 found = self._view().get(key)
                 if found is None:
                     raise KeyError(key)
@@ -110,13 +130,20 @@ class IndexedStore:
             return
         if not self._shards[number].loaded:
             with self._lock:
+                self._check_idle()
                 self._load(number)
 
     def _load(self, number: int) -> None:
-        shard = self._shards[number]
-        if shard.loaded or self._why is not None:
-            return
-        found = self._store.load(number)
+        shard, busy = self._shards[number], self._busy
+        try:
+            self._busy = True
+            if not shard.loaded and self._why is None:
+                self._take(shard, self._store.load(number))
+        finally:
+            self._busy = busy
+
+    def _take(self, shard: Shard, found: dict[Key, Entry]) -> None:
+        """Add what was read of a shard to the base."""
         # A key's next write must have a higher number than any that its shard knows.
         self._seq = max(self._seq, shard.last)
         now = self._now()
@@ -153,8 +180,11 @@ class IndexedStore:
         view = self._view()
         soonest = self._heap[:1]  # a copy, for another thread may take it out meanwhile
         if soonest and soonest[0][0] <= self._now():
-            if view is self._base and self._overlay is not None:
-                # Another thread's transaction holds the lock; count without touching the index.
+            if view is self._base and (
+                self._overlay is not None or (self._busy and self._is_locked_here())
+            ):
+                # Another thread's transaction, or a step that a signal handler came into, needs the
+                # index as it is: count without touching it.
                 now, entries = self._now(), self._base.copy()
                 return {key: entry for key, entry in entries.items() if deadline(entry) > now}
             with self._lock:
@@ -162,8 +192,10 @@ class IndexedStore:
         return view
 
     def _load_all(self) -> None:
+        self._check_idle()
         whole = None
         try:
+            self._busy = True
             stored = snapshot.load(self._store)
             if stored is None:
                 for number in range(len(self._shards)):
@@ -185,6 +217,8 @@ class IndexedStore:
             else:
                 self._recount()
             raise
+        finally:
+            self._busy = False
 
     def _take_whole(self, whole: dict[Key, Entry]) -> None:
         """Let this be the index from now on; may be called again when it was interrupted."""
@@ -231,6 +265,7 @@ class IndexedStore:
         """Take expired entries out of the index; their bytes go at the next compaction."""
         now, view = self._now(), self._view()
         try:
+            self._busy = True
             while self._heap and self._heap[0][0] <= now:
                 if isinstance(view, Overlay):
                     view.passed = True
@@ -250,6 +285,8 @@ class IndexedStore:
         except BaseException:
             self._recount()
             raise
+        finally:
+            self._busy = False
 
     def _recount(self) -> None:
         """Compute anew what an interrupted step may have left half counted. O(n)."""
@@ -270,7 +307,7 @@ class IndexedStore:
     def _after_fork(self) -> None:
         """In a forked child: the store is the parent's, and so are locks that its threads held."""
         self._lock, self._gate = threading.RLock(), threading.RLock()
-        self._why = _FORKED
+        self._why, self._busy = _FORKED, False
         self._maps[:] = [None] * len(self._maps)  # an iterator that goes on here must not read them
         whole = self._whole
         self._let_go()

@@ -78,7 +78,8 @@ class KVMap(TransactionalStore, MutableMapping[Key, V], Generic[V]):
     bytes, a value none.
 
     When a write has returned, `kill -9` does not lose it. Any number of threads may use a map;
-    single operations are atomic, and reads take no lock.
+    single operations are atomic, and reads take no lock. A signal handler that came into the middle
+    of a write can't write itself, and gets a RuntimeError: it should set a flag, or raise.
 
     Any use of a closed map raises StoreClosedError, a write to one opened with flag "r"
     ReadOnlyError. A read raises CorruptStoreError for a damaged record. A write raises TypeError or
@@ -302,10 +303,6 @@ class KVMap(TransactionalStore, MutableMapping[Key, V], Generic[V]):
             raise LimitError(f"the value has {len(text)} bytes as JSON, the limit is {most}")
         return text
 
-    def _is_locked_here(self) -> bool:
-        """Whether this thread is inside a transaction or an edit."""
-        return bool(cast(Any, self._lock)._is_owned())  # as threading.Condition asks it
-
     def compact(self, progress: Callable[[int, int], object] | None = None) -> None:
         """Rewrite every shard without its dead records. O(bytes of the store).
 
@@ -322,6 +319,7 @@ class KVMap(TransactionalStore, MutableMapping[Key, V], Generic[V]):
         2
         """
         with self._lock:
+            self._check_idle()
             self._writable()
             self._everything()
             worn = [shard for shard in self._shards if shard.dead]
@@ -354,10 +352,9 @@ class KVMap(TransactionalStore, MutableMapping[Key, V], Generic[V]):
 
     def __delitem__(self, key: Key) -> None:
         with self._lock:
-            entry = self._old(key)
-            if entry is None:
-                raise KeyError(key)
-            self._delete(key, entry)
+            if self._heap or self._target is not self._whole:
+                self._old(key)
+            self._delete(key)
 
     @overload
     def pop(self, key: Key, /) -> V: ...
@@ -383,7 +380,7 @@ class KVMap(TransactionalStore, MutableMapping[Key, V], Generic[V]):
                     raise KeyError(key)
                 return default
             value = self._value(key, entry)
-            self._delete(key, entry)
+            self._delete(key)
             return value
 
     def popitem(self) -> tuple[Key, V]:
@@ -401,9 +398,8 @@ class KVMap(TransactionalStore, MutableMapping[Key, V], Generic[V]):
             self._writable()
             view = self._everything()
             for key in reversed(view):
-                entry = view[key]
-                value = self._value(key, entry)
-                self._delete(key, entry)
+                value = self._value(key, view[key])
+                self._delete(key)
                 return key, value
             raise KeyError("popitem(): dictionary is empty")
 
@@ -463,7 +459,7 @@ class KVMap(TransactionalStore, MutableMapping[Key, V], Generic[V]):
             if self._wraps:
                 # All of them before the first is written, for `encode` may itself use the map.
                 encoded = [bytes(memoryview(self._encoded(value))) for value in pairs.values()]
-            self._write_each(self._columns(pairs, encoded, expires))
+            self._write_each(pairs, self._columns(pairs, encoded, expires))
             if self._handed is not None:
                 self._handed.update(pairs)
 
@@ -493,10 +489,12 @@ class KVMap(TransactionalStore, MutableMapping[Key, V], Generic[V]):
             target = self._writable()
             if target is not self._base:
                 for key in list(self._everything()):
-                    self._delete(key, target[key])
+                    self._delete(key)
                 return
+            self._check_idle()
             manifest = self._store.manifest
             try:
+                self._busy = True
                 self._store.empty()
                 self._forget_all()
             except BaseException:
@@ -504,6 +502,8 @@ class KVMap(TransactionalStore, MutableMapping[Key, V], Generic[V]):
                 if self._store.manifest is not manifest:
                     self._forget_all()
                 raise
+            finally:
+                self._busy = False
 
     def purge(self) -> int:
         """Drop the entries that have expired by now, and return how many these were.
@@ -517,6 +517,7 @@ class KVMap(TransactionalStore, MutableMapping[Key, V], Generic[V]):
         0
         """
         with self._lock:
+            self._check_idle()
             self._writable()
             self._everything()
             self._sweep()
@@ -561,10 +562,13 @@ class KVMap(TransactionalStore, MutableMapping[Key, V], Generic[V]):
                 self._commit()
             finally:
                 try:
+                    self._busy = True
                     self._end_transaction()
                 except BaseException:
                     self._end_transaction()  # what an interrupt has left of it
                     raise
+                finally:
+                    self._busy = False
 
     @contextmanager
     def edit(self, key: Key, default: V = _MISSING) -> Generator[V]:
@@ -700,13 +704,18 @@ class KVMap(TransactionalStore, MutableMapping[Key, V], Generic[V]):
         with self._lock:
             if self._why is not None:
                 return
+            self._check_idle()
             try:
                 if self._overlay is not None:
                     self._end_transaction()
                 if self._target is not None:
                     self._write_back()
             finally:
-                self._shut()
+                try:
+                    self._busy = True
+                    self._shut()
+                finally:
+                    self._busy = False
 
     def _shut(self) -> None:
         whole, seq = self._whole, self._seq

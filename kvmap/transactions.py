@@ -38,7 +38,12 @@ class TransactionalStore(WritableStore):
             self._store.drop_journal(sync=self._sync)
 
     def _commit(self) -> None:
-        """Write the transaction's outcome: a commit line in the journal, then the shards."""
+        """Write the transaction's outcome: a commit line in the journal, then the shards.
+
+        No other write may follow before the transaction has ended, for it would be lost with it.
+        """
+        self._check_idle()
+        self._busy = True
         overlay = self._overlay
         if self._why is not None or overlay is None:
             raise StoreClosedError(f"{self._why} ({self._store.path}); the transaction is undone")

@@ -125,96 +125,113 @@ class WritableStore(IndexedStore):
         memory and on disk alike.
         """
         # In one function but for what is rare: a call for the copying takes 6 % of a write's time.
+        if self._busy:
+            self._check_idle()
         target = self._target
         if target is None or self._heap or target is not self._whole:
-            old = self._old(key)
-        else:
-            old = self._base.get(key)
-        if type(key) is str and self._limits.key_chars is None:
-            try:
-                name = dumps(key)
-            except TypeError:
-                name = keys.text(key)  # which says what is wrong
-            number = crc32(name) & self._mask
-        else:
-            key, name = self._checked(key) if old is None else self._known(key, old)
-            number = keys.bucket(key, self._mask)
-        if old is None:
-            place = freed = 0
-        else:
-            place, freed = unpack_order(old)
-        self._seq = seq = self._seq + 1
-        line, start, seed, crc = build(name, seq, place, expires, text)
-        size = len(line)
-        if self._most_bytes is not None:
-            self._check_size(size - freed)
-        target = self._target  # loading shards may have replaced it
-        assert target is not None
-        if target is self._base:
-            shard = self._shards[number]
-        else:
-            shard = self._store.journal
-            number = shard.number
-        at = shard.end
-        end = at + size
-        mapped = self._maps[number]
-        if mapped is None or end > len(mapped):
-            mapped = self._room(shard, size)
+            self._old(key)
+            self._load_for_size()
+        try:
+            self._busy = True
+            target = self._target  # loading shards may have replaced it
+            assert target is not None
+            old = target.get(key)
+            if type(key) is str and self._limits.key_chars is None:
+                try:
+                    name = dumps(key)
+                except TypeError:
+                    name = keys.text(key)  # which says what is wrong
+                number = crc32(name) & self._mask
+            else:
+                key, name = self._checked(key) if old is None else self._known(key, old)
+                number = keys.bucket(key, self._mask)
+            if old is None:
+                place = freed = 0
+            else:
+                place, freed = unpack_order(old)
+            self._seq = seq = self._seq + 1
+            line, start, seed, crc = build(name, seq, place, expires, text)
+            size = len(line)
+            if self._most_bytes is not None:
+                self._check_size(size - freed)
+            if target is self._base:
+                shard = self._shards[number]
+            else:
+                shard = self._store.journal
+                number = shard.number
             at = shard.end
             end = at + size
-        entry = pack(at + start, end - TAIL, seed, crc, number, place or seq, size)
-        if expires != INF:
-            entry = timed(entry, expires)
-            self._trim_heap()
-            self._push(key, entry)
-        live = shard.live + size - freed
-        try:
-            mapped[at:end] = line
-            if self._sync and target is self._base:
-                shard.sync_through(end)
-            target[key] = entry
-            shard.end = end
-            shard.live = live
-        except BaseException:
-            self._settle(target.get(key) is entry, shard, mapped, end, live)
-            raise
-        if end - live > SLACK and freed and target is self._base and shard.worn:
-            self._compact_if_possible(shard)
+            mapped = self._maps[number]
+            if mapped is None or end > len(mapped):
+                mapped = self._room(shard, size)
+                at = shard.end
+                end = at + size
+            entry = pack(at + start, end - TAIL, seed, crc, number, place or seq, size)
+            if expires != INF:
+                entry = timed(entry, expires)
+                self._trim_heap()
+                self._push(key, entry)
+            live = shard.live + size - freed
+            try:
+                mapped[at:end] = line
+                if self._sync and target is self._base:
+                    shard.sync_through(end)
+                target[key] = entry
+                shard.end = end
+                shard.live = live
+            except BaseException:
+                self._settle(target.get(key) is entry, shard, mapped, end, live)
+                raise
+            if end - live > SLACK and freed and target is self._base and shard.worn:
+                self._compact_if_possible(shard)
+        finally:
+            self._busy = False
 
-    def _delete(self, key: Key, old: Entry) -> None:
-        """Write a tombstone, all or nothing as in `_put`. The caller holds the lock."""
-        number, line = self._removal(key, old)
-        freed = unpack_order(old)[1]
-        target = self._target
-        assert target is not None
-        if target is self._base:
-            shard = self._shards[number]
-        else:
-            assert self._overlay is not None
-            self._overlay.tombstones[key] = number, line
-            shard = self._store.journal
-        at = shard.end
-        end = at + len(line)
-        mapped = self._maps[shard.number]
-        if mapped is None or end > len(mapped):
-            mapped = self._room(shard, len(line))
+    def _delete(self, key: Key) -> None:
+        """Write a tombstone, all or nothing as in `_put`. The caller holds the lock.
+
+        Raises KeyError where the key is not there.
+        """
+        if self._busy:
+            self._check_idle()
+        try:
+            self._busy = True
+            target = self._writable()
+            old = target.get(key)
+            if old is None:
+                raise KeyError(key)
+            number, line = self._removal(key, old)
+            freed = unpack_order(old)[1]
+            if target is self._base:
+                shard = self._shards[number]
+            else:
+                assert self._overlay is not None
+                self._overlay.tombstones[key] = number, line
+                shard = self._store.journal
             at = shard.end
             end = at + len(line)
-        live = shard.live - freed
-        try:
-            mapped[at:end] = line
-            if self._sync and target is self._base:
-                shard.sync_through(end)
-            del target[key]
-            shard.end = end
-            shard.live = live
-        except BaseException:
-            self._settle(key not in target, shard, mapped, end, live)
-            raise
-        if self._handed is not None:
-            self._handed.pop(key, None)
-        if end - live > SLACK and target is self._base and shard.worn:
-            self._compact_if_possible(shard)
+            mapped = self._maps[shard.number]
+            if mapped is None or end > len(mapped):
+                mapped = self._room(shard, len(line))
+                at = shard.end
+                end = at + len(line)
+            live = shard.live - freed
+            try:
+                mapped[at:end] = line
+                if self._sync and target is self._base:
+                    shard.sync_through(end)
+                del target[key]
+                shard.end = end
+                shard.live = live
+            except BaseException:
+                self._settle(key not in target, shard, mapped, end, live)
+                raise
+            if self._handed is not None:
+                self._handed.pop(key, None)
+            if end - live > SLACK and target is self._base and shard.worn:
+                self._compact_if_possible(shard)
+        finally:
+            self._busy = False
 
     def _settle(self, done: bool, shard: Shard, mapped: Map, end: int, live: int) -> None:
         """Finish a write that was cut off after it was published, or else undo it."""
@@ -258,13 +275,15 @@ class WritableStore(IndexedStore):
         name = key_text(head)
         return keys.from_json(loads(name)), name
 
+    def _load_for_size(self) -> None:
+        """Read all shards where what the store holds is to be counted."""
+        if self._most_bytes is not None and self._whole is None:
+            self._load_all()
+
     def _check_size(self, growth: int) -> None:
         """Raise LimitError where `growth` more bytes of live records are too many."""
         most = self._most_bytes
         if most is not None and growth > 0:
-            # Without a sweep: the entry that is to be overwritten must not go in between.
-            if self._whole is None:
-                self._load_all()
             size = sum([shard.live for shard in self._shards]) + self._store.journal.live + growth
             if size > most:
                 raise LimitError(
@@ -280,22 +299,27 @@ class WritableStore(IndexedStore):
 
     # Many records
 
-    def _write_each(self, columns: Iterable[Columns]) -> None:
-        """Write records in one step. The caller holds the lock."""
+    def _write_each(self, wanted: Iterable[Key], columns: Iterable[Columns]) -> None:
+        """Write records of these keys in one step. The caller holds the lock."""
+        self._check_idle()
         self._writable()
-        self._trim_heap()
+        if self._whole is None:
+            for key in wanted:
+                self._there(key)
+            self._load_for_size()
         # What expires from now on is overwritten as if it had not.
         self._sweep_due()
-        batch, seq = Batch(self._store), self._seq
-        for wanted, texts, deadlines in columns:
-            self._add(batch, wanted, texts, deadlines)
-        if self._seq != seq + len(batch.entries):
-            raise RuntimeError(
-                "a key or value wrote to the map while it was looked at; nothing of this was written"
-            )
-        if self._most_bytes is not None:
-            self._check_size(sum([part.growth for part in batch.parts.values()]))
-        self._write(batch)
+        try:
+            self._busy = True
+            self._trim_heap()
+            batch = Batch(self._store)
+            for some, texts, deadlines in columns:
+                self._add(batch, some, texts, deadlines)
+            if self._most_bytes is not None:
+                self._check_size(sum([part.growth for part in batch.parts.values()]))
+            self._write(batch)
+        finally:
+            self._busy = False
 
     def _add(
         self,
@@ -305,10 +329,7 @@ class WritableStore(IndexedStore):
         deadlines: Sequence[float],
     ) -> None:
         """Add new records to a batch."""
-        if self._target is self._whole:
-            olds = list(map(self._base.get, wanted))
-        else:
-            olds = [self._there(key) for key in wanted]
+        olds = list(map(self._writable().get, wanted))
         wanted, names, numbers = self._named(wanted, olds)
         if self._target is not self._base:
             numbers = [self._store.journal.number] * len(numbers)
@@ -411,9 +432,16 @@ class WritableStore(IndexedStore):
                 shard.rest_until = shard.end + max(SLACK, shard.end >> 3)
 
     def _compact(self, shard: Shard) -> None:
-        mapped = shard.mapped()
+        mapped, busy = shard.mapped(), self._busy
         if mapped is None:
             return
+        try:
+            self._busy = True
+            self._rewrite(shard, mapped)
+        finally:
+            self._busy = busy
+
+    def _rewrite(self, shard: Shard, mapped: Map) -> None:
         if not shard.intact():
             raise CorruptStoreError(shard.path, 0, "can't be compacted: the file was damaged")
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dis
 import functools
 import os
@@ -25,39 +26,50 @@ TRIES = 100_000 if SOAK else 70
 PACKAGE = os.path.join(str(ROOT), "kvmap") + os.sep
 
 
+def ctrl_c() -> None:
+    raise KeyboardInterrupt
+
+
 class Interrupt:
-    """Raises KeyboardInterrupt ahead of the package's bytecode number `at`.
+    """A signal ahead of the package's bytecode number `at`, and what its handler does.
 
     CPython handles a signal at the end of a call or of a loop's body, as if what has just run had
     raised it. So an instruction counts only if the same `except` guards it as the one that ran
-    before it: from 3.12 on, those that begin and end a `try` are often guarded by none.
+    before it (from 3.12 on, those that begin and end a `try` are often guarded by none), and if that
+    one can raise at all.
     """
 
-    def __init__(self, at: int) -> None:
+    def __init__(self, at: int, handle: Callable[[], None] = ctrl_c) -> None:
         self.left = at
+        self.handle = handle
         self.where = ""
-        self.guards: dict[int, int | None] = {}
+        self.before: dict[int, tuple[int | None, str]] = {}
+        """By frame: what guards the instruction that ran last, and its name."""
 
     def __call__(self, frame: Any, event: str, argument: Any) -> Any:
         if not frame.f_code.co_filename.startswith(PACKAGE):
             return None
         frame.f_trace_opcodes, frame.f_trace_lines = True, False
         if event == "return":
-            self.guards.pop(id(frame), None)
+            self.before.pop(id(frame), None)
         elif event == "opcode" and self.counts(frame):
             self.left -= 1
             if self.left < 0:
                 self.where = f"{frame.f_code.co_qualname}:{frame.f_lineno} {frame.f_lasti}"
                 sys.settrace(None)
-                raise KeyboardInterrupt
+                self.handle()
         return self
 
     def counts(self, frame: Any) -> bool:
         code, at = frame.f_code, frame.f_lasti
         guard = next((target for start, end, target in _guards(code) if start <= at < end), None)
+        name = dis.opname[code.co_code[at]]
         # By its id, for a frame that is kept keeps what its variables hold.
-        before, self.guards[id(frame)] = self.guards.get(id(frame), guard), guard
-        return bool(guard == before or dis.opname[code.co_code[at]] == "JUMP_BACKWARD")
+        before, last = self.before.get(id(frame), (guard, ""))
+        self.before[id(frame)] = guard, name
+        if name == "JUMP_BACKWARD":
+            return True
+        return guard == before and not last.startswith(("LOAD_CONST", "LOAD_FAST"))
 
     def during(self, work: Callable[[], None]) -> None:
         before = sys.gettrace()
@@ -190,3 +202,66 @@ def test_an_interrupt_at_each_bytecode(
             break
     print(f"{tried} interrupts of {work.__name__}")
     assert tried > 5
+
+
+@pytest.mark.parametrize("loaded", [True, False], ids=["loaded", "just opened"])
+@pytest.mark.parametrize("work", WORKS, ids=lambda work: work.__name__)
+def test_a_signal_handler_that_writes_at_each_bytecode(
+    tmp_path: Path, work: Callable[[kvmap.KVMap[Any]], None], loaded: bool
+) -> None:
+    made = tmp_path / "made"
+    with kvmap.open(made, shards=2, files=Unsynced()) as d:
+        d.update({f"key {i}": "older" for i in range(5)})
+        d.update({f"key {i}": i for i in range(5)})
+    shutil.copytree(made, tmp_path / "model")
+    with kvmap.open(tmp_path / "model", files=Unsynced()) as d:
+        work(d)
+        after = contents(d)
+    took: list[bool] = []
+
+    def handle() -> None:
+        with contextlib.suppress(RuntimeError, *([KeyError] if work is clear else [])):
+            assert d["key 4"] == 4
+        try:
+            d["meddled"] = "x" * 30
+            took.append(True)
+        except RuntimeError:
+            took.append(False)
+        with contextlib.suppress(RuntimeError):
+            d["key 4"] = 4  # no other value, but another record
+        with contextlib.suppress(RuntimeError):
+            assert len(d) in range(8)
+
+    step, at = 1, sys.maxsize  # the first time it is only counted
+    while True:
+        path, files = tmp_path / "store", Unsynced()
+        shutil.copytree(made, path)
+        d = kvmap.open(path, files=files)
+        if loaded:
+            assert len(d) == 5
+        interrupt = Interrupt(at, handle)
+        interrupt.during(lambda: work(d))  # noqa: B023
+        where = f"{at} {interrupt.where}"
+        found = contents(d)
+        if interrupt.where and took[-1] and work is not clear:
+            assert "meddled" in d, where
+        assert {each for each in found if each[0] not in ("meddled", "key 4")} == {
+            each for each in after if each[0] != "key 4"
+        }, where
+        assert d.get("key 4", 4) == 4, where
+        check(d)
+        assert killed(path, tmp_path / "copy", files.time) == found, where
+        d.compact()
+        d.close()
+        with kvmap.open(path, files=Unsynced()) as d:
+            assert contents(d) == found, where
+        shutil.rmtree(path)
+        if at == sys.maxsize:
+            step, at = max(1, 2 * (at - interrupt.left) // TRIES), 0
+        elif interrupt.where:
+            at += step
+        else:
+            break
+    print(f"{sum(took)} of {len(took)} writes taken in {work.__name__}")
+    assert any(took)
+    assert not all(took)
