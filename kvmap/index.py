@@ -258,6 +258,7 @@ class IndexedStore:
         """Sweep where a deadline has passed, and tell whether one had."""
         due = bool(self._heap) and self._heap[0][0] <= self._now()
         if due:
+            self._check_idle()
             self._sweep()
         return due
 

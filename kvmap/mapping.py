@@ -550,6 +550,7 @@ class KVMap(TransactionalStore, MutableMapping[Key, V], Generic[V]):
         {'ada': 7, 'bob': 3}
         """
         with self._lock:
+            self._check_idle()
             self._writable()
             if self._overlay is not None:
                 yield
@@ -625,6 +626,7 @@ class KVMap(TransactionalStore, MutableMapping[Key, V], Generic[V]):
         ...     d.sync()
         """
         with self._lock:
+            self._check_idle()
             self._view()
             self._write_back()
             if not self._store.read_only:

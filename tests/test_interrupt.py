@@ -204,6 +204,12 @@ def test_an_interrupt_at_each_bytecode(
     assert tried > 5
 
 
+def both(d: kvmap.KVMap[Any]) -> None:
+    with d.transaction():
+        d["one"] = 1
+        d["two"] = 2
+
+
 @pytest.mark.parametrize("loaded", [True, False], ids=["loaded", "just opened"])
 @pytest.mark.parametrize("work", WORKS, ids=lambda work: work.__name__)
 def test_a_signal_handler_that_writes_at_each_bytecode(
@@ -227,10 +233,23 @@ def test_a_signal_handler_that_writes_at_each_bytecode(
             took.append(True)
         except RuntimeError:
             took.append(False)
+        for use in (
+            lambda: d.__setitem__("key 4", 4),  # no other value, but another record
+            lambda: d.set("passing", 0, ttl=1),
+            lambda: files.wait(2),
+            lambda: d.pop("passing", None),
+            lambda: both(d),
+            lambda: d.__delitem__("one"),
+            lambda: d.sync(),
+            lambda: d.purge(),
+        ):
+            with contextlib.suppress(RuntimeError, KeyError):
+                use()
         with contextlib.suppress(RuntimeError):
-            d["key 4"] = 4  # no other value, but another record
-        with contextlib.suppress(RuntimeError):
-            assert len(d) in range(8)
+            assert len(d) in range(9)
+        if work is not clear:
+            with contextlib.suppress(RuntimeError):
+                assert ("meddled" in d) == took[-1]
 
     step, at = 1, sys.maxsize  # the first time it is only counted
     while True:
@@ -245,15 +264,18 @@ def test_a_signal_handler_that_writes_at_each_bytecode(
         found = contents(d)
         if interrupt.where and took[-1] and work is not clear:
             assert "meddled" in d, where
-        assert {each for each in found if each[0] not in ("meddled", "key 4")} == {
-            each for each in after if each[0] != "key 4"
+        assert "passing" not in d, where
+        assert "one" not in d or "two" in d, where
+        others = {"meddled", "one", "two", "key 4"}
+        assert {each[:2] for each in found if each[0] not in others} == {
+            each[:2] for each in after if each[0] != "key 4"
         }, where
         assert d.get("key 4", 4) == 4, where
         check(d)
         assert killed(path, tmp_path / "copy", files.time) == found, where
         d.compact()
         d.close()
-        with kvmap.open(path, files=Unsynced()) as d:
+        with kvmap.open(path, files=Unsynced(files.time)) as d:
             assert contents(d) == found, where
         shutil.rmtree(path)
         if at == sys.maxsize:
