@@ -188,6 +188,7 @@ class IndexedStore:
                 now, entries = self._now(), self._base.copy()
                 return {key: entry for key, entry in entries.items() if deadline(entry) > now}
             with self._lock:
+                self._check_idle()
                 self._sweep()
         return view
 
@@ -256,7 +257,8 @@ class IndexedStore:
 
     def _sweep_due(self) -> bool:
         """Sweep where a deadline has passed, and tell whether one had."""
-        due = bool(self._heap) and self._heap[0][0] <= self._now()
+        soonest = self._heap[:1]  # a copy, for a signal handler may take it out meanwhile
+        due = bool(soonest) and soonest[0][0] <= self._now()
         if due:
             self._check_idle()
             self._sweep()
