@@ -23,6 +23,7 @@ import kvmap
 
 TRIES = 100_000 if SOAK else 70
 """At how many bytecodes of each piece of work there is an interrupt, at most."""
+CANNOT_RAISE = ("LOAD_CONST", "LOAD_FAST", "NOP", "JUMP_FORWARD")
 PACKAGE = os.path.join(str(ROOT), "kvmap") + os.sep
 
 
@@ -69,7 +70,7 @@ class Interrupt:
         self.before[id(frame)] = guard, name
         if name == "JUMP_BACKWARD":
             return True
-        return guard == before and not last.startswith(("LOAD_CONST", "LOAD_FAST"))
+        return guard == before and not last.startswith(CANNOT_RAISE)
 
     def during(self, work: Callable[[], None]) -> None:
         before = sys.gettrace()
