@@ -17,9 +17,9 @@ class TransactionalStore(WritableStore):
 
     def _begin_transaction(self) -> None:
         with self._gate:
+            self._index = {}
             self._writer = threading.get_ident()
             self._overlay = self._target = Overlay(self._base)
-            self._index = {}
 
     def _end_transaction(self) -> None:
         """Go back to the base; may be called again when it was interrupted."""
@@ -31,9 +31,9 @@ class TransactionalStore(WritableStore):
                 self._handed.clear()  # the block may have changed any of them in place
             if overlay.passed:
                 self._rebuild_heap()
-            with self._gate:
-                self._target = self._index = self._base
-                self._overlay = None
+        with self._gate:
+            self._target = self._index = self._base
+            self._overlay = None
         if self._store.journal.end or self._store.stale:
             self._store.drop_journal(sync=self._sync)
 
