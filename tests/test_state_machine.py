@@ -100,6 +100,8 @@ class BesideADict(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         self.d.close()
+        if self.transaction is not None:
+            self.transaction.gen.close()  # else it ends in whatever thread collects the garbage
         shutil.rmtree(self.folder)
 
     # The model
