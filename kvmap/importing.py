@@ -162,10 +162,8 @@ def load(
 
 def _write(d: KVMap[Any], batch: dict[Any, tuple[bytes, float]], report: Report) -> None:
     with d._lock:
-        texts, deadlines = (
-            [text for text, _ in batch.values()],
-            [when for _, when in batch.values()],
-        )
+        texts = [text for text, _ in batch.values()]
+        deadlines = [expires for _, expires in batch.values()]
         d._write_each(batch, [(list(batch), texts, deadlines)])
         report.loaded += len(batch)
 

@@ -52,7 +52,10 @@ class IndexedStore:
         self._writer = 0
         """The thread whose transaction it is."""
         self._busy = False
-        """Whether a step is under way that must be whole: a write, a load, a sweep, a compaction."""
+        """Whether a step is under way that must be whole: a write, a load, a sweep, a compaction.
+
+        Set in place, not by a context manager, whose own calls an interrupt could fall into.
+        """
         self._handed: dict[Key, Any] | None = None
         """With writeback: the values handed out, which may have been changed in place."""
 
@@ -178,8 +181,7 @@ class IndexedStore:
                 if self._whole is None:
                     self._load_all()
         view = self._view()
-        soonest = self._heap[:1]  # a copy, for another thread may take it out meanwhile
-        if soonest and soonest[0][0] <= self._now():
+        if self._due():
             if view is self._base and (
                 self._overlay is not None or (self._busy and self._is_locked_here())
             ):
@@ -188,8 +190,7 @@ class IndexedStore:
                 now, entries = self._now(), self._base.copy()
                 return {key: entry for key, entry in entries.items() if deadline(entry) > now}
             with self._lock:
-                self._check_idle()
-                self._sweep()
+                self._sweep_due()
         return view
 
     def _load_all(self) -> None:
@@ -255,11 +256,14 @@ class IndexedStore:
         ]
         heapify(self._heap)
 
+    def _due(self) -> bool:
+        """Whether a deadline has passed."""
+        soonest = self._heap[:1]  # a copy: another thread, or a handler, may take it out meanwhile
+        return bool(soonest) and soonest[0][0] <= self._now()
+
     def _sweep_due(self) -> bool:
         """Sweep where a deadline has passed, and tell whether one had."""
-        soonest = self._heap[:1]  # a copy, for a signal handler may take it out meanwhile
-        due = bool(soonest) and soonest[0][0] <= self._now()
-        if due:
+        if due := self._due():
             self._check_idle()
             self._sweep()
         return due

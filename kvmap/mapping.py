@@ -466,12 +466,11 @@ class KVMap(TransactionalStore, MutableMapping[Key, V], Generic[V]):
     def _columns(
         self, pairs: dict[Key, Any], encoded: list[bytes] | None, expires: float
     ) -> Iterator[Columns]:
-        names, values, texts = iter(pairs), iter(pairs.values()), iter(encoded or ())
+        names, rest = iter(pairs), iter(pairs.values() if encoded is None else encoded)
         while some := list(islice(names, TOGETHER)):
-            if encoded is None:
-                yield some, encode_all(list(islice(values, TOGETHER))), [expires] * len(some)
-            else:
-                yield some, list(islice(texts, TOGETHER)), [expires] * len(some)
+            theirs = list(islice(rest, TOGETHER))
+            texts = encode_all(theirs) if encoded is None else theirs
+            yield some, texts, [expires] * len(some)
 
     def clear(self) -> None:
         """Remove all entries, in one step for readers and for a crash.

@@ -104,8 +104,6 @@ def _owned(path: str | os.PathLike[str]) -> Iterator[Store]:
     files, path = Files(), os.path.abspath(os.fspath(path))
     if not files.exists(path):
         raise FileNotFoundError(2, "no store here", path)
-    if not files.is_folder(path):
-        raise NotAStoreError(f"{path} is not a directory; a store is one")
     if not {manifest.NAME, "shards"} & check_names(path, files):
         raise NotAStoreError(f"{path} holds no kvmap store")
     name = os.path.join(path, "lock")

@@ -103,12 +103,9 @@ class Store:
         if not files.exists(path):
             if flag in "rw":
                 raise FileNotFoundError(2, 'no store here; flag "c" creates one', path)
-            with suppress(
-                FileExistsError
-            ):  # another has just made it: whoever gets the lock owns it
+            # Where another has just made it, whoever gets the lock owns it.
+            with suppress(FileExistsError):
                 files.make_folder(path, mode)
-        if not files.is_folder(path):
-            raise NotAStoreError(f"{path} is not a directory; a store is one")
         check_folder(path, flag, files)
         store = cls(path, files, acquire(path, timeout, files), read_only=flag == "r")
         try:
@@ -449,7 +446,12 @@ def check_folder(path: str, flag: str, files: Files) -> None:
 
 
 def check_names(path: str, files: Files) -> set[str]:
-    """The names in a directory. Raises NotAStoreError where others than a store's are among them."""
+    """The names in a store's directory.
+
+    Raises NotAStoreError where it is no directory, or where others than a store's are among them.
+    """
+    if not files.is_folder(path):
+        raise NotAStoreError(f"{path} is not a directory; a store is one")
     names = set(files.names(path))
     if manifest.NAME not in names and (foreign := names - _OURS):
         raise NotAStoreError(

@@ -23,6 +23,9 @@ CALLS = (
 )
 """All that a store asks for once it is open; `replace` is made of these."""
 
+OPENING = ("exists", "is_folder", "make_folder")
+"""What opening one asks for besides."""
+
 
 class Watched(Unsynced):
     """Calls `before` ahead of each call and `after` behind it, with the call's name."""
@@ -45,7 +48,7 @@ def _watched(name: str) -> Any:
     return watched
 
 
-for _name in CALLS:
+for _name in (*CALLS, *OPENING):
     setattr(Watched, _name, _watched(_name))
 
 

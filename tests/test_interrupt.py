@@ -1,4 +1,4 @@
-"""Ctrl-C between any two bytecodes: the map in memory and its files agree, now and after reopening."""
+"""Signals between any two bytecodes: the map in memory and its files agree, now and after reopening."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ import kvmap
 TRIES = 100_000 if SOAK else 70
 """At how many bytecodes of each piece of work there is an interrupt, at most."""
 CANNOT_RAISE = ("LOAD_CONST", "LOAD_FAST", "NOP", "JUMP_FORWARD")
+"""How the names of instructions begin behind which no signal is handled."""
 PACKAGE = os.path.join(str(ROOT), "kvmap") + os.sep
 
 

@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from faults import Watched
 from helpers import files_of, killed, python
 from invariants import check
 
 import kvmap
-from kvmap.files import Files
 
 OWNER = """
 import sys, kvmap
@@ -146,42 +146,20 @@ def test_closing_does_not_touch_what_the_next_owner_wrote(path: Path) -> None:
     second[0].close()
 
 
-class Overtaken(Files):
+class Overtaken(Watched):
     """The operating system, where another opens, uses and closes the store just before call `number`."""
 
     def __init__(self, store: Path, number: int) -> None:
+        super().__init__()
         self.store, self.left, self.overtaken = store, number, False
+        self.before = self.overtake
 
-    def _call(self) -> None:
+    def overtake(self, name: str) -> None:
         self.left -= 1
         if self.left == 0:
             with suppress(kvmap.StoreLockedError), kvmap.open(self.store) as other:
                 other["other"] = "wrote"
                 self.overtaken = True
-
-    def exists(self, path: str) -> bool:
-        self._call()
-        return super().exists(path)
-
-    def is_folder(self, path: str) -> bool:
-        self._call()
-        return super().is_folder(path)
-
-    def make_folder(self, path: str, mode: int) -> None:
-        self._call()
-        super().make_folder(path, mode)
-
-    def names(self, path: str) -> list[str]:
-        self._call()
-        return super().names(path)
-
-    def size(self, path: str) -> int | None:
-        self._call()
-        return super().size(path)
-
-    def read(self, path: str) -> bytes:
-        self._call()
-        return super().read(path)
 
 
 @pytest.mark.parametrize("made", ["nothing", "folder", "folders", "store"])

@@ -125,9 +125,10 @@ FORGED: dict[str, Callable[[bytes], bytes]] = {
         lambda data: b"",
         lambda data: data + b"\n",
         lambda data: b"[" * 100_000,
+        _resealed(0, lambda content: content["keys"].reverse()),
         *FORGED.values(),
     ],
-    ids=["flipped", "plausible", "cut", "empty", "longer", "deep", *FORGED],
+    ids=["flipped", "plausible", "cut", "empty", "longer", "deep", "reversed", *FORGED],
 )
 def test_a_damaged_one_is_ignored(
     path: Path, model: dict[Any, Any], clock: Clock, damage: Callable[[bytes], bytes]
