@@ -21,6 +21,8 @@ PAGE = mmap.PAGESIZE
 # A link in place of a file would lead outside the store, a pipe would block the open.
 _SAFE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
+_ZEROS = bytes(1 << 16)
+
 
 class Map(Protocol):
     """A file's bytes in memory; what is assigned to a slice is in the page cache at once."""
@@ -39,6 +41,7 @@ class Files:
     """The operating system's calls that a store needs, each with one job."""
 
     now = staticmethod(time.time)
+    _through = os.O_DSYNC
 
     def map(self, path: str, *, writable: bool) -> Map | None:
         """Map a whole file, or return None where it is empty (an empty file can't be mapped)."""
@@ -49,21 +52,21 @@ class Files:
             return mmap.mmap(fd, 0, access=mmap.ACCESS_WRITE if writable else mmap.ACCESS_READ)
 
     def create(self, path: str, size: int) -> None:
-        """Make a new file with `size` zero bytes reserved on disk."""
+        """Make a new file with `size` zero bytes on disk."""
         with self._opened(path, os.O_RDWR | os.O_CREAT | os.O_EXCL) as fd:
             try:
-                os.posix_fallocate(fd, 0, size)
+                _reserve(fd, 0, size)
             except BaseException:
                 os.unlink(path)
                 raise
 
     def reserve(self, path: str, mapped: Map, size: int) -> None:
-        """Grow a file to `size` bytes of reserved space, and its map with it.
+        """Grow a file to `size` bytes, and its map with it; the new ones are zeros on disk.
 
         Reserving first means that a full disk is an `OSError` here and never a SIGBUS later.
         """
         with self._opened(path, os.O_RDWR) as fd:
-            os.posix_fallocate(fd, len(mapped), size - len(mapped))
+            _reserve(fd, len(mapped), size)
         mapped.resize(size)
 
     def truncate(self, path: str, size: int) -> None:
@@ -74,6 +77,24 @@ class Files:
         """Return when the file's bytes, mapped ones included, would survive a power cut."""
         with self._opened(path, os.O_RDONLY) as fd:
             os.fdatasync(fd)
+
+    def write_through(self, path: str, at: int, data: bytes) -> None:
+        """Write into a file's reserved space, and return when the bytes would survive a power cut.
+
+        In place of a copy into the map and a sync: writing back a page that a map has made dirty
+        takes a quarter longer, and twice as long where the page was synced just before.
+        """
+        # Not by way of `_opened`, most of whose lines the processor has forgotten by the time that
+        # the disk has answered: a tenth of the time.
+        fd = os.open(path, os.O_WRONLY | self._through | _SAFE)
+        try:
+            os.lseek(fd, at, os.SEEK_SET)
+            _write_all(fd, [data])
+        except OSError as error:
+            error.filename = path
+            raise
+        finally:
+            os.close(fd)
 
     def sync_folder(self, path: str) -> None:
         """Return when the names in a folder would survive a power cut."""
@@ -162,6 +183,16 @@ class Files:
             raise
         finally:
             os.close(fd)
+
+
+def _reserve(fd: int, start: int, end: int) -> None:
+    os.posix_fallocate(fd, start, end - start)
+    # Space that was only reserved would ask the file system for each page when a map first writes
+    # to it, which takes four times as long as writing the page here; and a sync of bytes that were
+    # on disk before, whatever they were, needs no commit of the file system's own journal.
+    os.lseek(fd, start, os.SEEK_SET)
+    whole, rest = divmod(end - start, len(_ZEROS))
+    _write_all(fd, [_ZEROS] * whole + [_ZEROS[:rest]])
 
 
 # Two loops that stand in functions of their own, so that an interrupt in them does not slip past

@@ -255,18 +255,8 @@ class Shard:
             self._files.reserve(self.path, mapped, length)
             self._maps.put(self.number, mapped)  # a reader may have put a shorter one there
         if self.fill:
-            self._fill(mapped, self.end)
             self._files.sync(self.path)
         return mapped
-
-    def _fill(self, mapped: Map, start: int) -> None:
-        """Write the zeros of reserved space, where every write will be synced.
-
-        A sync of bytes that were on disk before, whatever they were, needs no commit of the file
-        system's own journal, and takes two thirds of the time.
-        """
-        if self.fill:
-            mapped[start : len(mapped)] = bytes(len(mapped) - start)
 
     def append(self, lines: list[bytes]) -> None:
         """Copy whole lines to the end of the file."""
@@ -297,15 +287,20 @@ class Shard:
     def sync(self) -> None:
         """Make all records survive a power cut."""
         if self.synced < self.end:
-            self.sync_through(self.end)
+            self._files.sync(self.path)
+            self._sync_name()
+            self.synced = self.end
 
-    def sync_through(self, end: int) -> None:
-        """Make the first `end` bytes survive a power cut, records or not yet."""
-        self._files.sync(self.path)
+    def write_through(self, data: bytes) -> None:
+        """Write whole lines past the end, where there is room, and make all survive a power cut."""
+        self._files.write_through(self.path, self.end, data)
+        self._sync_name()
+        self.synced = self.end + len(data)
+
+    def _sync_name(self) -> None:
         if not self.named:
             self._files.sync_folder(os.path.dirname(self.path))
             self.named = True
-        self.synced = end
 
     def trim(self) -> State:
         """Give the reserved space back, sync, and return what the manifest must tell of the file."""
@@ -347,7 +342,6 @@ class Shard:
                 assert mapped is not None
             else:
                 self._files.reserve(new, mapped, length)
-            self._fill(mapped, len(data))
             self._files.sync(new)
         except BaseException:
             self._files.remove(new)

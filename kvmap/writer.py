@@ -173,9 +173,10 @@ class WritableStore(IndexedStore):
                 self._push(key, entry)
             live = shard.live + size - freed
             try:
-                mapped[at:end] = line
                 if self._sync and target is self._base:
-                    shard.sync_through(end)
+                    shard.write_through(line)
+                else:
+                    mapped[at:end] = line
                 target[key] = entry
                 shard.end = end
                 shard.live = live
@@ -217,9 +218,10 @@ class WritableStore(IndexedStore):
                 end = at + len(line)
             live = shard.live - freed
             try:
-                mapped[at:end] = line
                 if self._sync and target is self._base:
-                    shard.sync_through(end)
+                    shard.write_through(line)
+                else:
+                    mapped[at:end] = line
                 del target[key]
                 shard.end = end
                 shard.live = live
@@ -403,9 +405,10 @@ class WritableStore(IndexedStore):
         # Not a loop of the caller's: CPython up to 3.13 may raise a KeyboardInterrupt at the end of
         # a loop's body past the `try` that the loop stands in (its issues 108214 and 130279).
         for part, mapped in zip(parts, maps, strict=True):
-            part.shard.copy(mapped, part.lines)
             if self._sync and part.shard is not self._store.journal:
-                part.shard.sync_through(part.end)
+                part.shard.write_through(b"".join(part.lines))
+            else:
+                part.shard.copy(mapped, part.lines)
 
     def _publish(
         self, target: MutableMapping[Key, Entry], gone: Iterable[Key], batch: Batch

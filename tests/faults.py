@@ -20,6 +20,7 @@ CALLS = (
     "sync_folder",
     "truncate",
     "write",
+    "write_through",
 )
 """All that a store asks for once it is open; `replace` is made of these."""
 

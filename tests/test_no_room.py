@@ -249,16 +249,27 @@ def test_a_full_disk_can_be_read(path: Path) -> None:
             kvmap.open(path)
 
 
-def test_an_error_names_its_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("call", ["posix_fallocate", "write"])
+@pytest.mark.parametrize("before", [{}, {"ada": 0}], ids=["no room", "room"])
+def test_an_error_names_its_file(
+    path: Path, monkeypatch: pytest.MonkeyPatch, call: str, before: dict[str, int]
+) -> None:
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    with kvmap.open(path, shards=1) as d:
-        monkeypatch.setattr("os.posix_fallocate", full)
+    value = 1 if call == "write" else "x" * 10_000
+    with kvmap.open(path, shards=1, sync=True) as d:
+        d.update(before)
+        monkeypatch.setattr(f"os.{call}", full)
         with pytest.raises(OSError, match="No space left") as caught:
-            d["ada"] = 1
+            d["ada"] = value
         monkeypatch.undo()
+        assert dict(d) == before
+        d["ada"] = value
+        check(d)
     assert caught.value.filename == str(path / "shards" / "00.jsonl")
+    with kvmap.open(path) as d:
+        assert dict(d) == {"ada": value}
 
 
 class BrokenDisk(Disk):

@@ -312,8 +312,8 @@ def test_an_empty_update_may_be_the_first_thing_inside(d: kvmap.KVMap[Any]) -> N
     ("sync", "fault", "number", "error"),
     [
         (True, "sync", 1, OSError),  # of the journal
-        (True, "sync", 2, OSError),  # of a shard
-        (True, "copy", 1, OSError),
+        (True, "write_through", 1, OSError),
+        (True, "write_through", 1, KeyboardInterrupt),
         (False, "copy", 1, KeyboardInterrupt),
     ],
 )
