@@ -31,7 +31,9 @@ from kvmap import keys
 _pack_crc = Struct(">I").pack
 _SEQ = b',"seq":'
 _VALUE = b',"value":'
-TAIL = len(b',"crc":"00000000"}\n')
+_CRC = b',"crc":"'
+_END = b'"}\n'
+TAIL = len(_CRC) + 8 + len(_END)
 """Length of what follows the bytes that the checksum covers, newline included."""
 
 INF = float("inf")
@@ -103,7 +105,7 @@ def build(
     head = b"".join((b'{"key":', name, _SEQ, dumps(seq), more, _VALUE))
     seed = crc32(head)
     crc = crc32(value, seed)
-    line = b"".join((head, value, b',"crc":"', hexlify(_pack_crc(crc)), b'"}\n'))
+    line = b"".join((head, value, _CRC, hexlify(_pack_crc(crc)), _END))
     return line, len(head), seed, crc
 
 
@@ -127,7 +129,7 @@ def build_all(
     crcs = list(map(crc32, values, seeds))
     checks = hexlify(pack_many(f">{len(crcs)}I", *crcs))
     lines = [
-        b"".join((head, value, b',"crc":"', checks[at : at + 8], b'"}\n'))
+        b"".join((head, value, _CRC, checks[at : at + 8], _END))
         for head, value, at in zip(heads, values, range(0, len(checks), 8), strict=True)
     ]
     return lines, list(map(len, heads)), seeds, crcs
@@ -141,17 +143,19 @@ def _more(first: int, expires: float) -> bytes:
 
 def tombstone(name: bytes, seq: int) -> bytes:
     """The line that deletes the key with this JSON text."""
-    return sealed(b"".join((b'{"key":', name, _SEQ, dumps(seq))))
+    # As `sealed` does; a call is 3 % of a delete.
+    text = b"".join((b'{"key":', name, _SEQ, dumps(seq)))
+    return b"".join((text, _CRC, hexlify(_pack_crc(crc32(text))), _END))
 
 
 def seal(crc: int) -> bytes:
     """What closes a line whose bytes so far have this checksum."""
-    return b',"crc":"%b"}\n' % hexlify(_pack_crc(crc))
+    return b"".join((_CRC, hexlify(_pack_crc(crc)), _END))
 
 
 def sealed(text: bytes) -> bytes:
     """Close a line: `text` is a JSON object without its last brace."""
-    return b"".join((text, b',"crc":"', hexlify(_pack_crc(crc32(text))), b'"}\n'))
+    return text + seal(crc32(text))
 
 
 def unsealed(line: bytes) -> bytes | None:

@@ -197,7 +197,9 @@ class WritableStore(IndexedStore):
             self._check_idle()
         try:
             self._busy = True
-            target = self._writable()
+            target = self._target
+            if target is None:
+                target = self._writable()
             old = target.get(key)
             if old is None:
                 raise KeyError(key)
