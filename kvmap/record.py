@@ -298,28 +298,38 @@ def parse_all(data: bytes, shard: int, at: int) -> Table:
     return Table(names, seqs, entries)
 
 
-def copy_live(data: bytes, index: Mapping[Any, Entry]) -> tuple[bytes, dict[Any, Entry]]:
-    """What compaction keeps of a shard: the lines that `index` points to, and where they stand then.
+def copy_live(
+    data: bytes, start: int, to: int, index: Mapping[Any, Entry], places: dict[Any, Entry]
+) -> bytes:
+    """The lines that `index` points to, of a stretch of a shard that begins at byte `start` of it.
 
-    The bytes are known to be as they were written. Raises ValueError where they can't be taken
-    apart.
+    `places` is told where they stand when what is returned stands at byte `to`. Raises what
+    `key_names` raises.
     """
-    lines = _lines(data)
-    names = loads(b"[" + b",".join([line[7 : line.index(_SEQ)] for line in lines]) + b"]")
-    if set(map(type, names)) != {str}:
-        names = [keys.from_json(name) for name in names]
     # Each key once, by its last line, which is the live one but for rare repeats: so the lines stay
     # in their order. No tuples are kept, for the garbage collector would look at each of them.
-    names = list(reversed(dict.fromkeys(reversed(names))))
-    kept, places, at = [], {}, 0
+    names = list(reversed(dict.fromkeys(reversed(key_names(data)))))
+    kept, stop = [], start + len(data)
     for name, entry in zip(names, map(index.get, names), strict=True):
         if entry is not None:
-            start, end, size = _unpack_span(entry)
+            value, end, size = _unpack_span(entry)
             begin = end + TAIL - size
-            kept.append(data[begin : begin + size])
-            places[name] = _pack_ends(start + at - begin, end + at - begin) + entry[8:]
-            at += size
-    return b"".join(kept), places
+            if start <= begin < stop:
+                kept.append(data[begin - start : begin - start + size])
+                places[name] = _pack_ends(value + to - begin, end + to - begin) + entry[8:]
+                to += size
+    return b"".join(kept)
+
+
+def key_names(data: bytes) -> list[Any]:
+    """The key of each line, of bytes that are known to be as they were written.
+
+    Raises ValueError, TypeError or LookupError where they can't be taken apart.
+    """
+    lines = _lines(data)
+    names: list[Any]
+    names = loads(b"[" + b",".join([line[7 : line.index(_SEQ)] for line in lines]) + b"]")
+    return names if set(map(type, names)) <= {str} else [keys.from_json(name) for name in names]
 
 
 def _lines(data: bytes) -> list[bytes]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import NamedTuple
 from zlib import crc32
@@ -76,6 +76,7 @@ class Shard:
         "_folded",
         "_maps",
         "before_change",
+        "compaction",
         "end",
         "fill",
         "last",
@@ -113,6 +114,8 @@ class Shard:
         """The highest number of a write that was found in the file."""
         self.fill = False
         """Whether every write is synced."""
+        self.compaction: Iterator[None] | None = None
+        """The rest of one that was begun."""
         self.rest_until = 0
         """How far the file grows before a compaction that failed is tried again."""
         self.synced = 0
@@ -182,6 +185,14 @@ class Shard:
         """All records from byte `start` on."""
         mapped = self.mapped() if start < self.end else None
         return mapped[start : self.end] if mapped is not None else b""
+
+    def lines(self, start: int, stop: int) -> bytes:
+        """Whole records from byte `start` on, to the end of the one that byte `stop - 1` is of."""
+        mapped = self.mapped()
+        end = 0 if mapped is None else mapped.find(b"\n", stop - 1) + 1
+        if mapped is None or not stop <= end <= self.end:
+            raise CorruptStoreError(self.path, start, "the last line has no end")
+        return mapped[start:end]
 
     def _check_length(self) -> None:
         size = self._files.size(self.path)
@@ -304,6 +315,7 @@ class Shard:
 
     def trim(self) -> State:
         """Give the reserved space back, sync, and return what the manifest must tell of the file."""
+        self.compaction = None
         self.fold()
         if (self._files.size(self.path) or 0) > self.end:
             self._maps.put(self.number, None)
@@ -357,7 +369,7 @@ class Shard:
             self._files.rename(new, self.path)
         self._maps.put(self.number, mapped)
         self.rest_until = 0
-        self.end = self.live = self.synced = self._folded = len(data)
+        self.end = self.synced = self._folded = len(data)
         self._crc = crc32(data)
 
     def was_replaced(self) -> bool:
@@ -371,6 +383,7 @@ class Shard:
         """Forget all records of a file that was removed."""
         self._maps.put(self.number, None)
         self.end = self.live = self.synced = self._folded = self._crc = self.rest_until = 0
+        self.compaction = None
         self.loaded, self.state = True, EMPTY
 
 

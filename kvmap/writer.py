@@ -9,9 +9,9 @@ from zlib import crc32
 from orjson import dumps, loads
 
 from kvmap import keys
+from kvmap.compaction import CompactingStore
 from kvmap.errors import CorruptStoreError, LimitError, ReadOnlyError
 from kvmap.files import Map
-from kvmap.index import IndexedStore
 from kvmap.keys import Key
 from kvmap.record import (
     INF,
@@ -20,7 +20,6 @@ from kvmap.record import (
     Entry,
     build,
     build_all,
-    copy_live,
     key_text,
     pack,
     timed,
@@ -79,7 +78,7 @@ class Batch:
         return at
 
 
-class WritableStore(IndexedStore):
+class WritableStore(CompactingStore):
     """A store that records are appended to, and whose shards are compacted in passing."""
 
     def __init__(self, store: Store, *, sync: bool) -> None:
@@ -183,8 +182,12 @@ class WritableStore(IndexedStore):
             except BaseException:
                 self._settle(target.get(key) is entry, shard, mapped, end, live)
                 raise
-            if end - live > SLACK and freed and target is self._base and shard.worn:
-                self._compact_if_possible(shard)
+            if (
+                end - live > SLACK
+                and target is self._base
+                and (shard.compaction is not None or (freed and shard.worn))
+            ):
+                self._compact_in_passing(shard)
         finally:
             self._busy = False
 
@@ -232,8 +235,12 @@ class WritableStore(IndexedStore):
                 raise
             if self._handed is not None:
                 self._handed.pop(key, None)
-            if end - live > SLACK and target is self._base and shard.worn:
-                self._compact_if_possible(shard)
+            if (
+                end - live > SLACK
+                and target is self._base
+                and (shard.compaction is not None or shard.worn)
+            ):
+                self._compact_in_passing(shard)
         finally:
             self._busy = False
 
@@ -296,9 +303,16 @@ class WritableStore(IndexedStore):
                 )
 
     def _room(self, shard: Shard, size: int) -> Any:
-        """The shard's map with room for `size` more bytes; space is first sought in dead records."""
-        if shard.worn and shard is not self._store.journal:
-            self._compact_if_possible(shard)
+        """The shard's map with room for `size` more bytes."""
+        may_compact = shard.worn and shard is not self._store.journal
+        if may_compact:
+            self._compact_in_passing(shard)
+        try:
+            return shard.make_room(size)
+        except (OSError, LimitError):
+            if not may_compact:
+                raise
+        self._compact_if_possible(shard)
         return shard.make_room(size)
 
     # Many records
@@ -422,53 +436,6 @@ class WritableStore(IndexedStore):
             target.update(batch.entries)
         for part in batch.parts.values():
             part.shard.end, part.shard.live = part.end, part.live
-
-    # Compaction
-
-    def _compact_if_possible(self, shard: Shard) -> None:
-        """Compact a shard in passing: a write that was done must not fail for want of room.
-
-        What stands in the way is met again by `compact()`, or when the damaged record is read.
-        """
-        if shard.end >= shard.rest_until:
-            try:
-                self._compact(shard)
-            except (OSError, CorruptStoreError):
-                shard.rest_until = shard.end + max(SLACK, shard.end >> 3)
-
-    def _compact(self, shard: Shard) -> None:
-        mapped, busy = shard.mapped(), self._busy
-        if mapped is None:
-            return
-        try:
-            self._busy = True
-            self._rewrite(shard, mapped)
-        finally:
-            self._busy = busy
-
-    def _rewrite(self, shard: Shard, mapped: Map) -> None:
-        if not shard.intact():
-            raise CorruptStoreError(shard.path, 0, "can't be compacted: the file was damaged")
-        try:
-            data, places = copy_live(mapped[: shard.end], self._base)
-        except (ValueError, TypeError, LookupError) as error:
-            raise CorruptStoreError(shard.path, 0, f"can't be compacted: {error}") from None
-        if len(data) != shard.live:
-            raise CorruptStoreError(shard.path, 0, "can't be compacted: a live record is damaged")
-        new = self._store.write_new(shard, data)
-        try:
-            self._take_new(shard, new, data, places)
-        except BaseException:
-            if shard.was_replaced():
-                self._take_new(shard, new, data, places)
-            else:
-                shard.drop_new()
-            raise
-
-    def _take_new(self, shard: Shard, new: Any, data: bytes, moved: dict[Key, Entry]) -> None:
-        with self._gate:
-            shard.take_new(new, data)
-            self._base.update(moved)
 
     def _forget_all(self) -> None:
         with self._gate:

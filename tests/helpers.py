@@ -4,8 +4,11 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import kvmap
 from kvmap.files import Files
@@ -26,14 +29,14 @@ class Clock(Files):
         self.time += seconds
 
 
-class QuickClock(Clock):
-    """A clock that the test moves; nothing is synced, where no power fails."""
-
-    def sync(self, path: str) -> None:
-        pass
-
-    def sync_folder(self, path: str) -> None:
-        pass
+@contextmanager
+def compacting_often(stretch: int, slack: int = 300) -> Iterator[None]:
+    """Compaction sets in after so many dead bytes, and does so many bytes at a time."""
+    with ExitStack() as stack:
+        for name in ("shard", "compaction", "writer"):
+            stack.enter_context(patch(f"kvmap.{name}.SLACK", slack))
+        stack.enter_context(patch("kvmap.compaction.STRETCH", stretch))
+        yield
 
 
 def killed(d: kvmap.KVMap[Any], copy: Path) -> Path:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import QuickClock
+from disk import Unsynced
 
 import kvmap
 
@@ -140,7 +140,7 @@ def new_store(tmp_path: Path) -> Iterator[MakeStore]:
     with ExitStack() as stack:
 
         def new_store(*entries: Any, writeback: bool = False, **more: Any) -> kvmap.KVMap[Any]:
-            path, files = tmp_path / str(next(numbers)), QuickClock()
+            path, files = tmp_path / str(next(numbers)), Unsynced()
             d = kvmap.open(path, shards=2, writeback=writeback, files=files)
             d = stack.enter_context(d)
             d.update(*entries, **more)

@@ -14,7 +14,8 @@ from types import GenericAlias, MappingProxyType
 from typing import Any
 
 import pytest
-from helpers import Clock, QuickClock
+from disk import Unsynced
+from helpers import Clock
 from invariants import check
 
 import kvmap
@@ -24,14 +25,14 @@ CONTENT = {"a": 1, 2: "two", (1, "b"): [3], None: None, 0.5: {"deep": [1.5, True
 
 @pytest.fixture
 def d(path: Path) -> Iterator[kvmap.KVMap[Any]]:
-    with kvmap.open(path, shards=2, files=QuickClock()) as d:
+    with kvmap.open(path, shards=2, files=Unsynced()) as d:
         d.update(CONTENT)
         yield d
 
 
 @pytest.fixture
 def hashable(path: Path) -> Iterator[kvmap.KVMap[Any]]:
-    with kvmap.open(path, shards=2, files=QuickClock()) as d:
+    with kvmap.open(path, shards=2, files=Unsynced()) as d:
         d.update(a=1, b=2, c=3)
         yield d
 
@@ -211,7 +212,7 @@ def test_in_place_union(d: kvmap.KVMap[Any], tmp_path: Path) -> None:
 
         return call
 
-    with kvmap.open(tmp_path / "other", files=QuickClock()) as other:
+    with kvmap.open(tmp_path / "other", files=Unsynced()) as other:
         other.update(a=16, other=[1])
         same(
             d,
@@ -227,7 +228,7 @@ def test_in_place_union(d: kvmap.KVMap[Any], tmp_path: Path) -> None:
 
 
 def test_union_is_a_plain_dict(d: kvmap.KVMap[Any], tmp_path: Path) -> None:
-    with kvmap.open(tmp_path / "other", files=QuickClock()) as other:
+    with kvmap.open(tmp_path / "other", files=Unsynced()) as other:
         other.update(a=16, other=[1])
         same(
             d,
@@ -249,7 +250,7 @@ def test_union_is_a_plain_dict(d: kvmap.KVMap[Any], tmp_path: Path) -> None:
 
 def test_equality(d: kvmap.KVMap[Any], tmp_path: Path) -> None:
     shuffled = dict(reversed(CONTENT.items()))
-    with kvmap.open(tmp_path / "other", files=QuickClock()) as other:
+    with kvmap.open(tmp_path / "other", files=Unsynced()) as other:
         other.update(shuffled)
         for right in (CONTENT, shuffled, {}, {**CONTENT, "a": 2}, {**CONTENT, "z": 1}, other):
             same(d, lambda d: d == right, lambda d: d != right, lambda d: right == d)
@@ -314,7 +315,7 @@ def test_fromkeys_makes_a_new_store(path: Path, tmp_path: Path) -> None:
         path = tmp_path / str(len(list(tmp_path.iterdir())))
         with kvmap.KVMap.fromkeys(*arguments, path=path) as made:
             assert repr(made.copy()) == repr(dict.fromkeys(*arguments))
-            with kvmap.open(tmp_path / "self", "n", files=QuickClock()) as d:
+            with kvmap.open(tmp_path / "self", "n", files=Unsynced()) as d:
                 d["untouched"] = 1
                 with d.fromkeys("z") as other:
                     assert other.copy() == {"z": None}
@@ -498,7 +499,7 @@ def test_a_change_while_iterating_is_met_as_by_a_dict(
     path: Path, change: str, in_transaction: bool
 ) -> None:
     work = CHANGES[change]
-    with kvmap.open(path, shards=2, files=QuickClock()) as d:
+    with kvmap.open(path, shards=2, files=Unsynced()) as d:
         for number, iterate in enumerate(ITERATORS):
             for after in range(4):
                 refill(d)
@@ -527,7 +528,7 @@ def test_an_iterator_that_is_done_stays_done(hashable: kvmap.KVMap[Any]) -> None
 
 def test_an_iterator_of_a_closed_map_says_so(path: Path) -> None:
     for iterate in ITERATORS:
-        d = kvmap.open(path, "n", files=QuickClock())
+        d = kvmap.open(path, "n", files=Unsynced())
         d.update(a=1, b=2, c=3)
         iterator = iterate(d)
         next(iterator)
@@ -577,7 +578,7 @@ def test_len_is_exact_with_deadlines(path: Path) -> None:
 def test_repr_is_short_and_never_fails(path: Path) -> None:
     half_made = object.__new__(kvmap.KVMap)
     assert repr(half_made) == "<KVMap, not open>"
-    with kvmap.open(path, files=QuickClock()) as d:
+    with kvmap.open(path, files=Unsynced()) as d:
         d.update({str(i): "x" * 100 for i in range(1000)})
         assert repr(d) == f"<KVMap {str(path)!r}, 1000 entries>"
         assert str(d) == f"{d}" == repr(d)
@@ -588,7 +589,7 @@ def test_repr_is_short_and_never_fails(path: Path) -> None:
             assert repr(d).startswith(f"<KVMap {str(path)!r}")
             assert len(repr(d.items())) < len(str(path)) + 100
     assert repr(d) == f"<KVMap {str(path)!r}, closed>"
-    with kvmap.open(path, files=QuickClock()) as d:
+    with kvmap.open(path, files=Unsynced()) as d:
         assert repr(d).startswith(f"<KVMap {str(path)!r}")
     for each in (d, half_made):
         for view in (each.keys(), each.values(), each.items()):

@@ -8,18 +8,19 @@ import functools
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import CodeType
 from typing import Any
 
 import pytest
 from disk import Unsynced
-from helpers import ROOT
+from helpers import ROOT, compacting_often
 from invariants import check
 from model import SOAK, Contents, contents
 
 import kvmap
+from kvmap.keys import bucket
 
 TRIES = 100_000 if SOAK else 70
 """At how many bytecodes of each piece of work there is an interrupt, at most."""
@@ -117,6 +118,10 @@ def compact(d: kvmap.KVMap[Any]) -> None:
     d.compact()
 
 
+def finish_compaction(d: kvmap.KVMap[Any]) -> None:
+    d["key 3"] = "over"
+
+
 def clear(d: kvmap.KVMap[Any]) -> None:
     d.clear()
 
@@ -130,7 +135,32 @@ def transaction(d: kvmap.KVMap[Any]) -> None:
         d.set("key 3", 1, ttl=60)
 
 
-WORKS = [overwrite, insert, with_deadline, delete, update, compact, clear, transaction]
+WORKS = [
+    overwrite,
+    insert,
+    with_deadline,
+    delete,
+    update,
+    compact,
+    finish_compaction,
+    clear,
+    transaction,
+]
+
+
+@pytest.fixture
+def small_steps(work: Callable[[kvmap.KVMap[Any]], None]) -> Iterator[None]:
+    with compacting_often(stretch=300) if work is finish_compaction else contextlib.nullcontext():
+        yield
+
+
+def begin_compaction(d: kvmap.KVMap[Any]) -> None:
+    """Overwrite "key 3" with what it is, until a compaction is under way."""
+    shard = d._shards[bucket("key 3", d._mask)]
+    for _ in range(100):
+        if shard.compaction is None:
+            d["key 3"] = 3
+    assert shard.compaction is not None
 
 
 def killed(path: Path, copy: Path, time: float) -> Contents:
@@ -143,6 +173,7 @@ def killed(path: Path, copy: Path, time: float) -> Contents:
     return found
 
 
+@pytest.mark.usefixtures("small_steps")
 @pytest.mark.parametrize("loaded", [True, False], ids=["loaded", "just opened"])
 @pytest.mark.parametrize("sync", [False, True], ids=["no sync", "sync"])
 @pytest.mark.parametrize("work", WORKS, ids=lambda work: work.__name__)
@@ -169,9 +200,12 @@ def test_an_interrupt_at_each_bytecode(
         if loaded:
             assert len(d) == 5
             d["key 0"] = 0
+        if work is finish_compaction:
+            begin_compaction(d)
         interrupt = Interrupt(at)
         interrupt.during(lambda: work(d))  # noqa: B023
         where = f"{at} {interrupt.where}"
+        finished = all(shard.compaction is None for shard in d._shards)
         found = contents(d)
         assert found in (before, after), where
         try:
@@ -196,6 +230,8 @@ def test_an_interrupt_at_each_bytecode(
             assert contents(d) == newer, where
         shutil.rmtree(path)
         if not step:
+            if work is finish_compaction:
+                assert finished
             bytecodes = sys.maxsize - interrupt.left
             step, at = max(1, bytecodes // TRIES), 0
         elif interrupt.where:
@@ -212,6 +248,7 @@ def both(d: kvmap.KVMap[Any]) -> None:
         d["two"] = 2
 
 
+@pytest.mark.usefixtures("small_steps")
 @pytest.mark.parametrize("loaded", [True, False], ids=["loaded", "just opened"])
 @pytest.mark.parametrize("work", WORKS, ids=lambda work: work.__name__)
 def test_a_signal_handler_that_writes_at_each_bytecode(
@@ -261,6 +298,8 @@ def test_a_signal_handler_that_writes_at_each_bytecode(
         d = kvmap.open(path, files=files)
         if loaded:
             assert len(d) == 6
+        if work is finish_compaction:
+            begin_compaction(d)
         interrupt = Interrupt(at, handle)
         interrupt.during(lambda: work(d))  # noqa: B023
         where = f"{at} {interrupt.where}"

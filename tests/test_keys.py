@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 
 import json_values
 import pytest
-from helpers import QuickClock, killed
+from disk import Unsynced
+from helpers import killed
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from invariants import check
@@ -56,13 +57,13 @@ KEYS: list[Any] = [
 
 @pytest.fixture
 def d(path: Path) -> Iterator[kvmap.KVMap[Any]]:
-    with kvmap.open(path, shards=4, files=QuickClock()) as d:
+    with kvmap.open(path, shards=4, files=Unsynced()) as d:
         yield d
 
 
 def lives(path: Path, fill: Callable[[kvmap.KVMap[Any]], Any]) -> Iterator[kvmap.KVMap[Any]]:
     """The same map in all that it may go through: in use, killed, reopened, compacted, copied."""
-    files = QuickClock()
+    files = Unsynced()
     with kvmap.open(path, shards=2, files=files) as d:
         fill(d)
         yield d
@@ -112,12 +113,12 @@ def test_keys_come_back_as_the_type_they_went_in(path: Path) -> None:
 def test_any_keys_come_back_as_in_a_dict(tmp_path_factory: Any, found: list[Any]) -> None:
     path = tmp_path_factory.mktemp("keys") / "store"
     model: dict[Any, Any] = {}
-    with kvmap.open(path, shards=2, files=QuickClock()) as d:
+    with kvmap.open(path, shards=2, files=Unsynced()) as d:
         for number, key in enumerate(found):
             model[key] = d[key] = number
         copy = killed(d, path.with_name("killed"))
     for each in (copy, path):
-        with kvmap.open(each, files=QuickClock()) as d:
+        with kvmap.open(each, files=Unsynced()) as d:
             assert all(d[key] == value for key, value in model.items())
             assert repr(list(d.items())) == repr(list(model.items()))
             check(d)
@@ -269,9 +270,9 @@ def writes(d: kvmap.KVMap[Any], key: Any) -> list[Callable[[], Any]]:
 def test_what_json_cannot_hold_is_no_key(
     path: Path, key: Any, error: type[Exception], loaded: bool
 ) -> None:
-    with kvmap.open(path, shards=4, files=QuickClock()) as d:
+    with kvmap.open(path, shards=4, files=Unsynced()) as d:
         d["kept"] = 1
-    with kvmap.open(path, files=QuickClock()) as d:
+    with kvmap.open(path, files=Unsynced()) as d:
         if loaded:
             assert len(d) == 1
         assert key not in d
@@ -339,10 +340,10 @@ def test_a_foreign_key_that_is_equal_to_one_finds_it(path: Path, loaded: bool) -
         *(Decimal(1), Fraction(1), 1 + 0j, Decimal("0.5"), Fraction(1, 2)),
         *((Decimal(2), "a"), (2 + 0j, "a"), 2**64, Decimal(2**64), Decimal(3), ("a", Decimal(2))),
     ]
-    with kvmap.open(path, shards=64, files=QuickClock()) as d:
+    with kvmap.open(path, shards=64, files=Unsynced()) as d:
         d.update(content)
     for key in foreign:
-        with kvmap.open(path, files=QuickClock()) as d:
+        with kvmap.open(path, files=Unsynced()) as d:
             if loaded:
                 assert len(d) == 4
             assert (key in d) is (key in content)
@@ -435,9 +436,9 @@ def test_keys_may_be_long(path: Path) -> None:
 @pytest.mark.parametrize("loaded", [False, True])
 def test_a_key_nested_too_deep_is_absent_as_any_other(path: Path, loaded: bool) -> None:
     key = nested(5000)
-    with kvmap.open(path, files=QuickClock()) as d:
+    with kvmap.open(path, files=Unsynced()) as d:
         d["kept"] = 1
-    with kvmap.open(path, files=QuickClock()) as d:
+    with kvmap.open(path, files=Unsynced()) as d:
         assert not loaded or len(d) == 1
         assert key not in d
         assert d.get(key, 1) == 1

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import json_values
-from helpers import QuickClock, killed
+from disk import Unsynced
+from helpers import compacting_often, killed
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -79,7 +80,7 @@ class BesideADict(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.folder = Path(tempfile.mkdtemp())
-        self.clock = QuickClock()
+        self.clock = Unsynced()
         self.names = count()
         self.model: dict[Any, Any] = {}
         self.deadlines: dict[Any, float] = {}
@@ -89,10 +90,13 @@ class BesideADict(RuleBasedStateMachine):
     @initialize(
         shards=st.sampled_from([1, 2, 8]),
         ttl=st.sampled_from([None, None, 20]),
+        stretch=st.sampled_from([100, 500, 1 << 20]),
         content=st.dictionaries(keys, values, max_size=6),
     )
-    def open(self, shards: int, ttl: float | None, content: dict[Any, Any]) -> None:
+    def open(self, shards: int, ttl: float | None, stretch: int, content: dict[Any, Any]) -> None:
         self.ttl = ttl
+        self.patches = compacting_often(stretch)
+        self.patches.__enter__()
         path = self.folder / str(next(self.names))
         self.d: kvmap.KVMap[Any] = kvmap.open(path, shards=shards, ttl=ttl, files=self.clock)
         for key, value in content.items():
@@ -102,6 +106,7 @@ class BesideADict(RuleBasedStateMachine):
         self.d.close()
         if self.transaction is not None:
             self.transaction.gen.close()  # else it ends in whatever thread collects the garbage
+        self.patches.__exit__(None, None, None)
         shutil.rmtree(self.folder)
 
     # The model
