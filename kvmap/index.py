@@ -24,7 +24,7 @@ class IndexedStore:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._maps = store.maps
+        self._maps = store.maps.by_number
         self._shards = store.shards
         self._mask = store.mask
         self._now = store.files.now

@@ -76,9 +76,9 @@ def open(
     - `timeout`: seconds to wait for another owner to let go; 0 fails at once.
     - `sync`: a write returns when it would survive a power cut, at the cost of one disk sync.
     - `shards`: into how many files a new store is split, a power of two up to 4,096. Fixed then.
-      With fewer, a compaction in passing takes longer; more than 64 share 65 maps, so that at
-      random each access may cost 20 µs. At a million keys, 16, 64 and 256 shards make the slowest
-      write 380, 95 and 40 ms.
+      With fewer, the last step of a compaction takes longer; more than 64 share 65 maps, so that
+      at random each access may cost 20 µs. At a million keys, 16, 64 and 256 shards make the
+      slowest write 105, 55 and 30 ms.
     - `limits`: bounds on keys, values and the store, kept in the store; None leaves what is kept.
     - `mode`: permissions of a new store's directory; by default only its owner gets in.
     - `encode`, `decode`: called with each value on its way in and out, for what JSON can't hold.

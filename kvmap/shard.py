@@ -41,8 +41,8 @@ class State(NamedTuple):
 EMPTY = State(0, 0)
 
 
-class Maps(list[Map | None]):
-    """The shards' maps by number, None where a shard is not mapped.
+class Maps:
+    """The shards' maps.
 
     A mapping holds a file descriptor, so only so many are kept, the latest made.
     """
@@ -51,20 +51,21 @@ class Maps(list[Map | None]):
     """As many as a store of the default size and its journal have."""
 
     def __init__(self, count: int) -> None:
-        super().__init__([None] * count)
+        self.by_number: list[Map | None] = [None] * count
+        """None where a shard is not mapped. A reader has the list itself: the shortest way."""
         self.lock = threading.RLock()
         """Held for changes: any reader may map a file anew."""
         self._mapped: deque[int] = deque()
 
     def put(self, number: int, mapped: Map | None) -> None:
         with self.lock:
-            self[number] = mapped
+            self.by_number[number] = mapped
             if number in self._mapped:
                 self._mapped.remove(number)
             if mapped is not None:
                 self._mapped.append(number)
                 if len(self._mapped) > self.MOST:
-                    self[self._mapped.popleft()] = None
+                    self.by_number[self._mapped.popleft()] = None
 
 
 class Shard:
@@ -137,10 +138,10 @@ class Shard:
 
     def mapped(self) -> Map | None:
         """The file's map, mapped anew where it was given up; None where there are no records."""
-        found = self._maps[self.number]
+        found = self._maps.by_number[self.number]
         if found is None and self.end:
             with self._maps.lock:
-                found = self._maps[self.number]
+                found = self._maps.by_number[self.number]
                 if found is None:
                     found = self._files.map(self.path, writable=True)
                     self._maps.put(self.number, found)

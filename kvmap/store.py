@@ -192,7 +192,7 @@ class Store:
         """
         if not self._lock.is_locked:
             return
-        for number in range(len(self.maps)):
+        for number in range(len(self.maps.by_number)):
             self.maps.put(number, None)
         if self.manifest.closed is not None:
             self.files.write(self._path("lock"), [])
