@@ -36,13 +36,15 @@ class IndexedStore:
         self._gate = threading.RLock()
         """Held while entries and maps change together; a reader that met half of it takes it."""
         self._base: dict[Key, Entry] = {}
-        """Where each key's record stands, in the map's order once all shards are loaded."""
+        """Where each key's record stands."""
         self._index = self._base
         """What lock-free reads look into: the base, or an empty dict that diverts to `_find`."""
         self._target: MutableMapping[Key, Entry] | None = None if store.read_only else self._base
         """What writes go to: the base, a transaction's overlay, or None where they are refused."""
-        self._whole = self._base if all(shard.loaded for shard in store.shards) else None
+        self._complete = self._base if all(shard.loaded for shard in store.shards) else None
         """The base once all shards are loaded, so that a key it lacks is known to be missing."""
+        self._whole = self._complete
+        """The base once it is complete and in the map's order."""
         self._heap: list[tuple[float, int, Key]] = []
         """Deadlines, soonest first; one that no longer is its key's own is passed over."""
         self._swept = self._lost = 0
@@ -87,9 +89,10 @@ class IndexedStore:
 
     def _find(self, key: Key) -> Entry | None:
         """The entry of a key that is there and not expired; loads its shard where it must."""
+        complete = self._complete is not None  # asked first, for another thread may load the rest
         with self._gate:
             entry = self._view().get(key)
-        if entry is None and self._whole is None:
+        if entry is None and not complete:
             self._load_shard_of(key)
             with self._gate:
                 entry = self._view().get(key)
@@ -142,6 +145,8 @@ class IndexedStore:
             self._busy = True
             if not shard.loaded and self._why is None:
                 self._take(shard, self._store.load(number))
+                if all(shard.loaded for shard in self._shards):
+                    self._complete = self._base
         finally:
             self._busy = busy
 
@@ -231,7 +236,7 @@ class IndexedStore:
                 self._index = whole
             if self._overlay is not None:
                 self._overlay.base = whole
-            self._base = self._whole = whole
+            self._base = self._complete = self._whole = whole
             for shard in self._shards:
                 shard.loaded = True
 
@@ -308,7 +313,7 @@ class IndexedStore:
 
     def _let_go(self) -> None:
         self._base = self._index = {}
-        self._whole = self._target = self._overlay = None
+        self._complete = self._whole = self._target = self._overlay = None
         self._handed, self._heap = None, []
 
     def _after_fork(self) -> None:

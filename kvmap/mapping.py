@@ -161,11 +161,11 @@ class KVMap(TransactionalStore, MutableMapping[Key, V], Generic[V]):
         return value if self._decode is None else self._decode(value)
 
     def __contains__(self, key: object) -> bool:
-        index = self._index
+        complete, index = self._complete, self._index  # in this order: see `_find`
         if key in index:
             if not self._heap:
                 return True
-        elif index is self._whole:
+        elif index is complete:
             return False
         return self._find(key) is not None
 
@@ -184,7 +184,7 @@ class KVMap(TransactionalStore, MutableMapping[Key, V], Generic[V]):
         0
         """
         index = self._index
-        if index is self._whole and key not in index:
+        if index is self._complete and key not in index:
             return default
         if self._plain:
             try:
@@ -197,7 +197,7 @@ class KVMap(TransactionalStore, MutableMapping[Key, V], Generic[V]):
 
     def __len__(self) -> int:
         index = self._index
-        if index is self._whole and not self._heap:
+        if index is self._complete and not self._heap:
             return len(index)
         return len(self._everything())
 
@@ -352,7 +352,7 @@ class KVMap(TransactionalStore, MutableMapping[Key, V], Generic[V]):
 
     def __delitem__(self, key: Key) -> None:
         with self._lock:
-            if self._heap or self._target is not self._whole:
+            if self._heap or self._target is not self._complete:
                 self._old(key)
             self._delete(key)
 
@@ -1036,7 +1036,7 @@ class KVMap(TransactionalStore, MutableMapping[Key, V], Generic[V]):
         path = str(self.path)
         if self._why is not None:
             return f"<KVMap {path!r}, closed>"
-        if self._whole is None:
+        if self._complete is None:
             return f"<KVMap {path!r}>"
         return f"<KVMap {path!r}, {len(self._base)} entries>"
 

@@ -112,7 +112,7 @@ class WritableStore(CompactingStore):
         if target is None:
             target = self._writable()
         entry = target.get(key)
-        if entry is None and self._whole is None:
+        if entry is None and self._complete is None:
             self._load_shard_of(key)
             entry = self._writable().get(key)  # loading all shards may have replaced it
         return entry
@@ -127,7 +127,7 @@ class WritableStore(CompactingStore):
         if self._busy:
             self._check_idle()
         target = self._target
-        if target is None or self._heap or target is not self._whole:
+        if target is None or self._heap or target is not self._complete:
             self._old(key)
             self._load_for_size()
         try:
@@ -288,7 +288,7 @@ class WritableStore(CompactingStore):
 
     def _load_for_size(self) -> None:
         """Read all shards where what the store holds is to be counted."""
-        if self._most_bytes is not None and self._whole is None:
+        if self._most_bytes is not None and self._complete is None:
             self._load_all()
 
     def _check_size(self, growth: int) -> None:
@@ -321,7 +321,7 @@ class WritableStore(CompactingStore):
         """Write records of these keys in one step. The caller holds the lock."""
         self._check_idle()
         self._writable()
-        if self._whole is None:
+        if self._complete is None:
             for key in wanted:
                 self._there(key)
             self._load_for_size()
@@ -440,7 +440,7 @@ class WritableStore(CompactingStore):
     def _forget_all(self) -> None:
         with self._gate:
             self._base.clear()
-            self._whole = self._base
+            self._complete = self._whole = self._base
             self._heap = []
             if self._handed is not None:
                 self._handed.clear()

@@ -62,9 +62,11 @@ def _latest(data: bytes, shard: int) -> dict[Any, tuple[Record, bytes]]:
 
 
 def _check_order(d: kvmap.KVMap[Any]) -> None:
-    if d._whole is not None:
-        assert d._whole is d._base
+    if d._complete is not None:
+        assert d._complete is d._base
         assert all(shard.loaded for shard in d._shards)
+    if d._whole is not None:
+        assert d._whole is d._complete
         places = [unpack_order(entry)[0] for entry in d._base.values()]
         assert places == sorted(set(places))
         assert not places or places[-1] <= d._seq

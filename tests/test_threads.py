@@ -292,6 +292,57 @@ def test_a_read_takes_no_lock(d: kvmap.KVMap[Any]) -> None:
         d._lock, d._gate = locks
 
 
+def test_a_read_takes_no_lock_once_all_shards_were_read_one_by_one(path: Path) -> None:
+    with kvmap.open(path, shards=8) as d:
+        d.update({str(key): key for key in range(100)})
+    with kvmap.open(path) as d:
+        assert [d[str(key)] for key in range(100)] == [*range(100)]
+        locks = d._lock, d._gate
+        d._lock = d._gate = Refusing()  # type: ignore[assignment]
+        try:
+            assert (d.get("absent"), "absent" in d, "5" in d, len(d)) == (None, False, True, 100)
+        finally:
+            d._lock, d._gate = locks
+        d["new"] = 1
+        del d["0"]
+        assert [*d] == [*map(str, range(1, 100)), "new"]
+        check(d)
+
+
+class Between:
+    """A lock that lets something happen after it was held for the first time."""
+
+    def __init__(self, lock: Any, happen: Callable[[], object]) -> None:
+        self.lock, self.happen = lock, happen
+
+    def __enter__(self) -> None:
+        self.lock.acquire()
+
+    def __exit__(self, *exception: object) -> None:
+        self.lock.release()
+        happen, self.happen = self.happen, lambda: None
+        happen()
+
+
+@pytest.mark.parametrize("load", [list, lambda d: [d[key] for key in "abcdefgh"]])
+@pytest.mark.parametrize("read", [lambda d: "e" in d, lambda d: d["e"], lambda d: d.get("e")])
+def test_a_read_while_another_thread_loads_the_rest(
+    path: Path, load: Callable[[Any], object], read: Callable[[Any], object]
+) -> None:
+    with kvmap.open(path, shards=4) as d:
+        d.update(dict.fromkeys("abcdefgh", True))
+    with kvmap.open(path) as d:
+
+        def elsewhere() -> None:
+            thread = threading.Thread(target=load, args=(d,))
+            thread.start()
+            thread.join()
+
+        d._gate = Between(d._gate, elsewhere)  # type: ignore[assignment]
+        assert read(d) is True
+        check(d)
+
+
 def overwrite(d: kvmap.KVMap[Any]) -> None:
     d["a"] = 2
 
