@@ -8,6 +8,7 @@ none of them waits for all of it.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 from kvmap.errors import CorruptStoreError
 from kvmap.files import Map
@@ -76,16 +77,16 @@ class CompactingStore(IndexedStore):
             if done:
                 yield
             stretch = shard.lines(done, min(done + STRETCH, end))
-            try:
+            with _taking_apart(shard):
                 lines.append(copy_live(stretch, done, to, self._base, places))
-            except (ValueError, TypeError, LookupError) as error:
-                raise CorruptStoreError(shard.path, done, f"can't be compacted: {error}") from None
             done += len(stretch)
             to += len(lines[-1])
         # What was written meanwhile goes along as it is, for it may have deleted what was copied.
         live = to
         lines.append(shard.read(done))
-        for key in dict.fromkeys(key_names(lines[-1])):
+        with _taking_apart(shard):
+            since = dict.fromkeys(key_names(lines[-1]))
+        for key in since:
             if (copied := places.pop(key, None)) is not None:
                 live -= unpack_order(copied)[1]
             if (entry := self._base.get(key)) is not None:
@@ -113,3 +114,11 @@ class CompactingStore(IndexedStore):
         with self._gate:
             shard.take_new(new, data)
             self._base.update(places)
+
+
+@contextmanager
+def _taking_apart(shard: Shard) -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, TypeError, LookupError) as error:
+        raise CorruptStoreError(shard.path, 0, f"can't be compacted: {error}") from None

@@ -159,18 +159,21 @@ def test_to_compact_leaves_nothing_dead(half_compacted: kvmap.KVMap[Any]) -> Non
     check(d)
 
 
-def test_damage_ends_a_compaction(half_compacted: kvmap.KVMap[Any]) -> None:
+@pytest.mark.parametrize("key", ["key 49", "new"], ids=["not copied yet", "written meanwhile"])
+@pytest.mark.parametrize("by", [b"X", b'"'], ids=["another name", "no JSON"])
+def test_damage_ends_a_compaction(half_compacted: kvmap.KVMap[Any], key: str, by: bytes) -> None:
     d = half_compacted
+    d["new"] = 49
     mapped: Any = d._shards[0].mapped()
-    at = mapped[:].index(b'"key 49"')
-    mapped[at + 1 : at + 2] = b"X"
+    at = mapped[:].index(b'"%b"' % key.encode()) + 1
+    was, mapped[at : at + 1] = mapped[at : at + 1], by
     before = files_of(d.path)["shards/00.jsonl"]
     goes_on(d, "other", 1)
-    assert d["key 49"] == 49
+    assert d[key] == 49
     assert files_of(d.path)["shards/00.jsonl"].startswith(before.rstrip(b"\0"))
     with pytest.raises(kvmap.CorruptStoreError, match="00.jsonl"):
         d.compact()
-    mapped[at + 1 : at + 2] = b"k"
+    mapped[at : at + 1] = was
 
 
 def test_no_write_waits_for_all_of_a_compaction(
