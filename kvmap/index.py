@@ -312,6 +312,7 @@ class IndexedStore:
     # Letting go
 
     def _let_go(self) -> None:
+        self._seq += 1  # which tells an iterator that something has changed
         self._base = self._index = {}
         self._complete = self._whole = self._target = self._overlay = None
         self._handed, self._heap = None, []

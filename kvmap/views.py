@@ -34,7 +34,7 @@ class Keys(KeysView[Any]):
 
 
 class Values(ValuesView[V]):
-    """The values, each decoded when it is asked for."""
+    """The values, decoded a few at a time."""
 
     _mapping: KVMap[V]
 

@@ -439,6 +439,7 @@ class WritableStore(CompactingStore):
 
     def _forget_all(self) -> None:
         with self._gate:
+            self._seq += 1  # which tells an iterator that something has changed
             self._base.clear()
             self._complete = self._whole = self._base
             self._heap = []

@@ -9,6 +9,7 @@ import json
 import pickle
 from collections import ChainMap, OrderedDict, UserDict
 from collections.abc import Callable, ItemsView, Iterator, KeysView, MutableMapping, ValuesView
+from contextlib import nullcontext
 from pathlib import Path
 from types import GenericAlias, MappingProxyType
 from typing import Any
@@ -19,6 +20,7 @@ from helpers import Clock
 from invariants import check
 
 import kvmap
+from kvmap import mapping
 
 CONTENT = {"a": 1, 2: "two", (1, "b"): [3], None: None, 0.5: {"deep": [1.5, True]}}
 
@@ -460,6 +462,7 @@ ITERATORS: list[Callable[[Any], Iterator[Any]]] = [
 CHANGES: dict[str, Callable[[Any], Any]] = {
     "nothing": lambda d: None,
     "overwrites": lambda d: d.__setitem__("b", "over"),
+    "overwrites the last": lambda d: d.__setitem__("c", "over"),
     "inserts": lambda d: d.__setitem__("new", 1),
     "deletes": lambda d: d.pop("b", None),
     "deletes and inserts another": lambda d: (d.pop("b"), d.__setitem__("new", 1)),
@@ -473,10 +476,12 @@ CHANGES: dict[str, Callable[[Any], Any]] = {
 }
 
 
-def refill(d: kvmap.KVMap[Any]) -> None:
+def refill(d: kvmap.KVMap[Any], more: int) -> None:
     for key in list(d):
         del d[key]
-    d.update(a=1, b=2, c=3)
+    d.update(a=1, b=2)
+    d.update({number: number for number in range(more)})
+    d.update(c=3)
 
 
 def drained(iterator: Iterator[Any], change: Callable[[], Any], after: int) -> list[Any]:
@@ -493,26 +498,24 @@ def drained(iterator: Iterator[Any], change: Callable[[], Any], after: int) -> l
     return found
 
 
+@pytest.mark.parametrize("more", [0, 15])
 @pytest.mark.parametrize("in_transaction", [False, True])
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_change_while_iterating_is_met_as_by_a_dict(
-    path: Path, change: str, in_transaction: bool
+    path: Path, change: str, in_transaction: bool, more: int
 ) -> None:
     work = CHANGES[change]
     with kvmap.open(path, shards=2, files=Unsynced()) as d:
         for number, iterate in enumerate(ITERATORS):
-            for after in range(4):
-                refill(d)
+            for after in (0, 1, 2, 3, 5, 17, 18)[: 7 if more else 4]:
+                refill(d, more)
                 model = d.copy()
                 expected = drained(iterate(model), lambda: work(model), after)
-                if in_transaction:
-                    with d.transaction():
-                        found = drained(iterate(d), lambda: work(d), after)
-                        if change == "deletes and inserts another":
-                            # What came after the iterator it may miss; a dict promises no more.
-                            found[len(found) :] = expected[len(found) :]
-                else:
+                with d.transaction() if in_transaction else nullcontext():
                     found = drained(iterate(d), lambda: work(d), after)
+                    if change == "deletes and inserts another":
+                        # What came after the iterator it may miss; a dict promises no more.
+                        found[len(found) :] = expected[len(found) :]
                 assert found == expected, (number, after)
                 assert list(d.items()) == list(model.items())
 
@@ -526,17 +529,39 @@ def test_an_iterator_that_is_done_stays_done(hashable: kvmap.KVMap[Any]) -> None
         assert next(iterator, "done") == "done"
 
 
-def test_an_iterator_of_a_closed_map_says_so(path: Path) -> None:
+@pytest.mark.parametrize("after", [1, 2, 5])
+def test_an_iterator_of_a_closed_map_says_so(path: Path, after: int) -> None:
     for iterate in ITERATORS:
         d = kvmap.open(path, "n", files=Unsynced())
-        d.update(a=1, b=2, c=3)
+        d.update({number: number for number in range(20)})
         iterator = iterate(d)
-        next(iterator)
+        for _ in range(after):
+            next(iterator)
         d.close()
         with pytest.raises((kvmap.StoreClosedError, RuntimeError)):
-            list(iterator)
+            next(iterator)
         with pytest.raises(kvmap.StoreClosedError):
             iterate(d)
+
+
+@pytest.mark.parametrize("size", [10, 1000, 20_000])
+def test_an_iteration_holds_few_values(
+    path: Path, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together: list[int] = []
+
+    def watched(texts: list[bytes]) -> list[Any]:
+        together.append(sum(map(len, texts)))
+        assert sum(map(len, texts[:-1])) <= mapping._AHEAD_BYTES
+        return decode_all(texts)
+
+    decode_all = mapping._decode_all
+    monkeypatch.setattr(mapping, "_decode_all", watched)
+    with kvmap.open(path, files=Unsynced()) as d:
+        d.update({number: "x" * (size + number) for number in range(500)})
+        assert dict(d.items()) == {number: "x" * (size + number) for number in range(500)}
+        assert [*d.values()] == [*d.copy().values()]
+    assert max(together) > min(size, 5000)
 
 
 @pytest.mark.parametrize("swept", [False, True])

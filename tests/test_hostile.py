@@ -203,3 +203,18 @@ def test_a_key_written_twice_in_two_types(store: Path) -> None:
     )
     with kvmap.open(store) as d:
         assert dict(d) == {1: "bool"}
+
+
+@pytest.mark.parametrize("text", [b"1x", b"1,2", b"[", b"", b"NaN", b'"\xff"'])
+@pytest.mark.parametrize("place", [0, 1, 4, 9])
+def test_an_iteration_stops_at_what_is_not_json(store: Path, text: bytes, place: int) -> None:
+    lines = [b'{"key":%d,"seq":%d,"value":%d' % (n, n + 1, n) for n in range(10)]
+    lines[place] = b'{"key":%d,"seq":%d,"value":%b' % (place, place + 1, text)
+    unmanifested(store, b"".join(map(sealed, lines)))
+    with kvmap.open(store, "r") as d:
+        for view in (d.items(), d.values()):
+            found = []
+            with pytest.raises(kvmap.CorruptStoreError):
+                for each in view:
+                    found.append(each)  # noqa: PERF402 - not all will come
+            assert len(found) == place
