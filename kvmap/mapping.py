@@ -887,6 +887,7 @@ class KVMap(TransactionalStore, MutableMapping[Key, V], Generic[V]):
             if key in self:
                 yield key
         if self._size(index) != size:
+            self._view()  # which says so where the map was closed
             raise RuntimeError("dictionary changed size during iteration")
 
     def keys(self) -> Keys:
