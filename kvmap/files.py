@@ -81,8 +81,9 @@ class Files:
     def write_through(self, path: str, at: int, data: bytes) -> None:
         """Write into a file's reserved space, and return when the bytes would survive a power cut.
 
-        In place of a copy into the map and a sync: writing back a page that a map has made dirty
-        takes a quarter longer, and twice as long where the page was synced just before.
+        These bytes alone, whatever else of the file is not on disk yet. In place of a copy into the
+        map and a sync: writing back a page that a map has made dirty takes a quarter longer, and
+        twice as long where the page was synced just before.
         """
         # Not by way of `_opened`, most of whose lines the processor has forgotten by the time that
         # the disk has answered: a tenth of the time.

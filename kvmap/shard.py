@@ -267,7 +267,7 @@ class Shard:
             self._files.reserve(self.path, mapped, length)
             self._maps.put(self.number, mapped)  # a reader may have put a shorter one there
         if self.fill:
-            self._files.sync(self.path)
+            self._sync_file()
         return mapped
 
     def append(self, lines: list[bytes]) -> None:
@@ -291,23 +291,29 @@ class Shard:
     def erase(self, mapped: Map, size: int) -> None:
         """Undo a copy of `size` bytes past the end that was not completed."""
         mapped[self.end : self.end + size] = bytes(size)
-        self.synced = min(self.synced, self.end)
+        self.synced = -1
         if self.fill:
             with suppress(OSError):  # the error that led here is the one to tell
-                self._files.sync(self.path)
+                self._sync_file()
 
     def sync(self) -> None:
         """Make all records survive a power cut."""
         if self.synced < self.end:
-            self._files.sync(self.path)
+            self._sync_file()
             self._sync_name()
-            self.synced = self.end
 
     def write_through(self, data: bytes) -> None:
         """Write whole lines past the end, where there is room, and make all survive a power cut."""
         self._files.write_through(self.path, self.end, data)
+        if self.synced < self.end:
+            self._sync_file()  # for what else is not on disk yet
         self._sync_name()
         self.synced = self.end + len(data)
+
+    def _sync_file(self) -> None:
+        self.synced = -1  # which it stays where this fails
+        self._files.sync(self.path)
+        self.synced = self.end
 
     def _sync_name(self) -> None:
         if not self.named:

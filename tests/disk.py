@@ -61,6 +61,10 @@ class File:
             if versions[-1] != now:
                 versions.append(now)
 
+    def sync_pages(self, at: int, size: int) -> None:
+        for page in range(at // PAGE, -(-(at + size) // PAGE)):
+            self.pages.pop(page, None)
+
     def sync(self) -> None:
         self.sizes = [len(self.data)]
         self.pages.clear()
@@ -203,7 +207,12 @@ class Disk(Clock):
             self.happened()
         file.write(at, data)
         self.happened()
-        self.sync(path)
+        self.flush(file, at, len(data))
+
+    def flush(self, file: File, at: int, size: int) -> None:
+        """The second half of `write_through`: no more than these bytes need be on disk after it."""
+        file.sync_pages(at, size)
+        self.happened()
 
     def sync_folder(self, path: str) -> None:
         found = self._find(path)

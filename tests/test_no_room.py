@@ -296,7 +296,7 @@ def _broken(name: str) -> Any:
     return broken
 
 
-for _name in CALLS:
+for _name in (*CALLS, "flush"):
     setattr(BrokenDisk, _name, _broken(_name))
 
 
@@ -334,3 +334,64 @@ def test_one_call_fails_and_then_the_power(
         if not disk.failed:
             break
     print(f"{at} failures, {states} power cuts")
+
+
+class Unreachable(Disk):
+    """Takes writes and syncs nothing for as long as it is `lost`."""
+
+    lost = False
+
+    def sync(self, path: str) -> None:
+        if self.lost:
+            raise OSError(errno.EIO, "injected", path)
+        super().sync(path)
+
+    def flush(self, *written: Any) -> None:
+        if self.lost:
+            raise OSError(errno.EIO, "injected")
+        super().flush(*written)
+
+
+@pytest.mark.parametrize("number", range(20))
+def test_what_could_not_be_undone_on_disk_is_undone_by_the_next_write(
+    tmp_path: Path, number: int
+) -> None:
+    disk, chance = Unreachable(tmp_path / "disk"), random.Random(number)
+    disk.root.mkdir()
+    d = kvmap.open(disk.root / "store", shards=1, sync=True, files=disk)
+    d["first"] = "x" * 2000 * (number % 3)
+    disk.lost = True
+    with pytest.raises(OSError, match="injected"):
+        d["undone"] = "x" * 1000
+    disk.lost = False
+    d["second"] = 2
+    comes_back_as(contents(d), disk, chance, tmp_path)
+    d.close()
+
+
+def test_what_was_undone_in_memory_is_undone_on_disk_by_the_next_sync(tmp_path: Path) -> None:
+    disk = Disk(tmp_path / "disk")
+    disk.root.mkdir()
+    d = kvmap.open(disk.root / "store", shards=1, files=disk)
+    d["first"] = 1
+    d.sync()
+
+    def interrupt() -> None:
+        disk.happened = lambda: None
+        raise KeyboardInterrupt
+
+    disk.happened = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        d["undone"] = 1
+    d.sync()
+    comes_back_as(contents(d), disk, random.Random(1), tmp_path)
+    d.close()
+
+
+def comes_back_as(expected: Contents, disk: Disk, chance: random.Random, path: Path) -> None:
+    """Whatever a power cut leaves now."""
+    for at, choose in enumerate([lost, kept, *[chance.choice] * 5]):
+        lay(disk.left(choose), path / str(at))
+        with kvmap.open(path / str(at) / "store", files=Unsynced(disk.time)) as left:
+            assert contents(left) == expected
+            check(left)

@@ -358,11 +358,18 @@ class Failing(Disk):
     refuses = False
 
     def sync(self, path: str) -> None:
+        self.may_fail()
+        super().sync(path)
+
+    def flush(self, *written: Any) -> None:
+        self.may_fail()
+        super().flush(*written)
+
+    def may_fail(self) -> None:
         self.at -= 1
         if self.at == 0:
             self.refuses = True
             raise OSError("injected")
-        super().sync(path)
 
     def remove(self, path: str) -> None:
         if self.refuses:
