@@ -187,12 +187,14 @@ class Files:
 
 
 def _reserve(fd: int, start: int, end: int) -> None:
+    there = os.fstat(fd).st_size
     os.posix_fallocate(fd, start, end - start)
     # Space that was only reserved would ask the file system for each page when a map first writes
     # to it, which takes four times as long as writing the page here; and a sync of bytes that were
     # on disk before, whatever they were, needs no commit of the file system's own journal.
+    start = max(start, there)
     os.lseek(fd, start, os.SEEK_SET)
-    whole, rest = divmod(end - start, len(_ZEROS))
+    whole, rest = divmod(max(0, end - start), len(_ZEROS))
     _write_all(fd, [_ZEROS] * whole + [_ZEROS[:rest]])
 
 
