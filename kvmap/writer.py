@@ -37,6 +37,10 @@ TOGETHER = 512
 """Records for which one step is done before the next: few enough to stay in the processor's cache."""
 
 
+FEW = 16
+"""Records whose writers need not wait until a shard that they wear out is compacted."""
+
+
 class Part:
     """What a batch appends to one shard."""
 
@@ -413,9 +417,12 @@ class WritableStore(CompactingStore):
                 for part, mapped in zip(parts, maps, strict=True):
                     part.shard.erase(mapped, part.size)
             raise
-        for part in parts:
-            if part.shard.worn and part.shard is not self._store.journal:
-                self._compact_if_possible(part.shard)
+        # Many records wear all shards at once; halves of their copies would be a store in memory.
+        few = len(batch.entries) <= FEW
+        compact = self._compact_in_passing if few else self._compact_if_possible
+        for shard in [part.shard for part in parts]:
+            if shard is not self._store.journal and (shard.compaction is not None or shard.worn):
+                compact(shard)
 
     def _copy_all(self, parts: list[Part], maps: list[Map]) -> None:
         # Not a loop of the caller's: CPython up to 3.13 may raise a KeyboardInterrupt at the end of

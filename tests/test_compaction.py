@@ -192,10 +192,17 @@ def test_no_write_waits_for_all_of_a_compaction(
         for number in range(3000):
             looked.clear()
             before = d._shards[0].end
-            if number % 7:
-                d[number % 300] = number
-            elif d.pop(number % 300, None) is None:
-                d.set(number % 300, number, ttl=9)
+            match number % 7:
+                case 0:
+                    if d.pop(number % 300, None) is None:
+                        d.set(number % 300, number, ttl=9)
+                case 1:
+                    d.update({number % 300: number, "two": 2})
+                case 2:
+                    with d.transaction():
+                        d[number % 300] = number
+                case _:
+                    d[number % 300] = number
             most = max(most, sum(looked))
             compacted += d._shards[0].end < before
         check(d)
