@@ -133,8 +133,8 @@ class Shard:
 
     @property
     def worn(self) -> bool:
-        """Whether compaction pays: it then frees about as much as it copies."""
-        return (self.end - self.live) * 8 > self.live * 7 + 8 * SLACK
+        """Whether compaction is under way or pays: it then frees about as much as it copies."""
+        return self.compaction is not None or (self.end - self.live) * 8 > self.live * 7 + 8 * SLACK
 
     def mapped(self) -> Map | None:
         """The file's map, mapped anew where it was given up; None where there are no records."""

@@ -36,7 +36,6 @@ Columns = tuple[Sequence[Key], Sequence[bytes], Sequence[float]]
 TOGETHER = 512
 """Records for which one step is done before the next: few enough to stay in the processor's cache."""
 
-
 FEW = 16
 """Records whose writers need not wait until a shard that they wear out is compacted."""
 
@@ -186,11 +185,7 @@ class WritableStore(CompactingStore):
             except BaseException:
                 self._settle(target.get(key) is entry, shard, mapped, end, live)
                 raise
-            if (
-                end - live > SLACK
-                and target is self._base
-                and (shard.compaction is not None or (freed and shard.worn))
-            ):
+            if end - live > SLACK and target is self._base and shard.worn:
                 self._compact_in_passing(shard)
         finally:
             self._busy = False
@@ -239,11 +234,7 @@ class WritableStore(CompactingStore):
                 raise
             if self._handed is not None:
                 self._handed.pop(key, None)
-            if (
-                end - live > SLACK
-                and target is self._base
-                and (shard.compaction is not None or shard.worn)
-            ):
+            if end - live > SLACK and target is self._base and shard.worn:
                 self._compact_in_passing(shard)
         finally:
             self._busy = False
@@ -421,7 +412,7 @@ class WritableStore(CompactingStore):
         few = len(batch.entries) <= FEW
         compact = self._compact_in_passing if few else self._compact_if_possible
         for shard in [part.shard for part in parts]:
-            if shard is not self._store.journal and (shard.compaction is not None or shard.worn):
+            if shard.worn and shard is not self._store.journal:
                 compact(shard)
 
     def _copy_all(self, parts: list[Part], maps: list[Map]) -> None:

@@ -30,11 +30,11 @@ class Clock(Files):
 
 
 @contextmanager
-def compacting_often(stretch: int, slack: int = 300) -> Iterator[None]:
-    """Compaction sets in after so many dead bytes, and does so many bytes at a time."""
+def compacting_often(stretch: int) -> Iterator[None]:
+    """Compaction sets in after few dead bytes, and looks through so many bytes at a time."""
     with ExitStack() as stack:
         for name in ("shard", "compaction", "writer"):
-            stack.enter_context(patch(f"kvmap.{name}.SLACK", slack))
+            stack.enter_context(patch(f"kvmap.{name}.SLACK", 300))
         stack.enter_context(patch("kvmap.compaction.STRETCH", stretch))
         yield
 
