@@ -65,6 +65,29 @@ class NotAStoreError(KVMapError, ValueError):
     """
 
 
+class HeldError(KVMapError, TimeoutError):
+    """A write waited a minute for another thread's transaction or edit; nothing was changed."""
+
+
+class ConflictError(KVMapError, RuntimeError):
+    """What a transaction or an edit has read was changed by another process; nothing was written.
+
+    Run the block again.
+    """
+
+
+class StoreUnavailableError(KVMapError, ConnectionError):
+    """The server can't be reached, or refuses the call; nothing was changed."""
+
+
+class StoreTimeoutError(KVMapError, TimeoutError):
+    """The server did not answer in time; nothing was changed."""
+
+
+class OutcomeUnknownError(KVMapError, ConnectionError):
+    """The server went away before it answered a write, which was done once or not at all."""
+
+
 class CorruptStoreError(KVMapError, ValueError):
     """Bytes on disk are not what was written there.
 

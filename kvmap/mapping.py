@@ -1,900 +1,197 @@
-"""KVMap: the dict's face. Knows no file."""
+"""KVMap: the dict's face. It knows an engine and a codec, but no file and no server."""
 
 from __future__ import annotations
 
-import atexit
-import os
+import threading
 import warnings
-import weakref
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, MutableMapping
-from contextlib import ExitStack, contextmanager
-from datetime import timedelta
-from errno import EEXIST
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
-from struct import error as StructError
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar, cast, overload
-from zlib import crc32
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast, overload
 
-from orjson import JSONDecodeError, loads
+from orjson import JSONDecodeError
 
-from kvmap import snapshot
-from kvmap.errors import (
-    CorruptStoreError,
-    KeyExistsError,
-    LimitError,
-)
+from kvmap import iteration, keys, lifecycle
+from kvmap.dict_methods import DictMethods, pairs_of
+from kvmap.engine import INF, KEEP_DEADLINE, Engine, If, Progress, State
+from kvmap.errors import KeyExistsError, ReadOnlyError
 from kvmap.keys import Key
-from kvmap.overlay import Overlay
-from kvmap.record import (
-    INF,
-    UNTIMED,
-    Entry,
-    deadline,
-    unpack_order,
-    unpack_value,
-)
-from kvmap.store import Store
-from kvmap.transactions import TransactionalStore
-from kvmap.values import encode as encode_value
-from kvmap.values import encode_all
+from kvmap.limits import Limits
+from kvmap.settings import DEFAULT, KEEP, Default, Keep, Seconds, Settings, check_ttl
+from kvmap.transactions import Blocks, Edit, Transaction
 from kvmap.views import Items, Keys, Values
-from kvmap.writer import TOGETHER, Columns
+from kvmap.writeback import Writeback
 
 if TYPE_CHECKING:
+    import os
+
     from _typeshed import SupportsKeysAndGetItem
 
-    from kvmap.memoize import Memoize
+    from kvmap.codecs import Codec
     from kvmap.stats import Stats
 
+K = TypeVar("K")
 V = TypeVar("V")
 T = TypeVar("T")
-Seconds = float | int | timedelta | None
 
-
-class _Default:
-    """The type of `DEFAULT`, so that its repr reads well in a signature."""
-
-    def __repr__(self) -> str:
-        return "<the store's default>"
-
-
-DEFAULT = _Default()
 _MISSING: Any = object()
-
-_AHEAD = 64
-"""Entries whose values an iteration decodes together, at most."""
-_AHEAD_BYTES = 8 * 1024
-"""Bytes of their texts, about, so that large values are decoded one by one."""
-
-_CLOSED = "the map is closed"
+_SOON = 60.0
+"""Seconds within which a loop over listed keys is expected to read their values."""
+_SHOWN = 5
+"""Entries that a repr shows."""
+_IN_PLACE = "can't be changed in place"
 
 
-class KVMap(TransactionalStore, MutableMapping[Key, V], Generic[V]):
-    """A dict whose entries are on disk. Made by `kvmap.open`.
+class KVMap(DictMethods[K, V]):
+    """A dict whose entries outlive the process. Made by `kvmap.open`.
 
     It has every method and operator of a dict, in insertion order, and raises a dict's errors.
-    Keys are str, int, float, bool, None and tuples of these; values what JSON holds, unless the map
-    was opened with `encode`. A value that is read is a copy: `edit` changes it in place.
+    Keys are str, int, float, bool, None and tuples of these; values what the store's codec holds.
+    A value that is read is a copy: `edit` changes it in place. The engine's page says what each
+    operation costs; on disk `d[key]` and `d[key] = value` are O(size of the value), `key in d` is
+    O(1), `len(d)` is O(1) once all shards are read.
 
-    `d[key]` and `d[key] = value` are O(size of the value), `key in d` is O(1). `len(d)` and
-    iteration first read the shards that were not read yet, O(bytes of the store), and from then on
-    are O(1) and O(n); views decode a few values at a time. In memory a key takes about 160
-    bytes, a value none.
+    When a write has returned, `kill -9` does not lose it. Any number of threads and tasks may use a
+    map; single operations are atomic.
 
-    When a write has returned, `kill -9` does not lose it. Any number of threads may use a map;
-    single operations are atomic, and reads take no lock. A signal handler that came into the middle
-    of a write can't write itself, and gets a RuntimeError: it should set a flag, or raise.
-
-    Any use of a closed map raises StoreClosedError, a write to one opened with flag "r"
-    ReadOnlyError. A read raises CorruptStoreError for a damaged record. A write raises TypeError or
-    ValueError for what JSON can't hold, LimitError beyond a limit and OSError where the disk is
-    full, and changes nothing then.
+    Any use of a closed map raises StoreClosedError, a write to a read-only one ReadOnlyError. A read
+    raises CorruptStoreError for a damaged record. A write raises TypeError or ValueError for what the
+    codec can't hold, LimitError beyond a limit and OSError where the disk is full, and changes
+    nothing then.
 
     >>> import kvmap
-    >>> with kvmap.open() as d:
+    >>> with kvmap.open(":memory:") as d:
     ...     d["ada"] = (1, 2)
     ...     d["ada"], "bob" in d, len(d), list(d)
     ([1, 2], False, 1, ['ada'])
     """
 
-    __hash__ = None  # type: ignore[assignment]
+    def __init__(self, engine: Engine, codec: Codec, *, writeback: bool = False) -> None:
+        self._engine = engine
+        self._blocks = Blocks(engine)
+        self._open_blocks = self._blocks.open
+        """Empty, but inside of transactions: then reads and writes go where `_blocks` says."""
+        self._codec = codec
+        self._encode = codec.encode
+        self._decode = codec.decode
+        self._writeback = Writeback(self._encode_checked) if writeback else None
+        self._promised: _Promise | None = None
+        self._use(engine.settings)
+        lifecycle.register(self)
 
-    def __init__(
-        self,
-        store: Store,
-        *,
-        sync: bool = False,
-        encode: Callable[[Any], Any] | None = None,
-        decode: Callable[[Any], Any] | None = None,
-        writeback: bool = False,
-    ) -> None:
-        super().__init__(store, sync=sync)
-        self._encode, self._decode = encode, decode
-        self._handed: dict[Key, Any] | None = {} if writeback else None
-        self._plain = decode is None and not writeback
-        """Whether values come as they are in the file, so that the hot paths need ask no more."""
-        self._wraps = encode is not None or self._limits.value_bytes is not None
-        """Whether a value on its way in needs more than its JSON text."""
-        self._ttl = store.manifest.ttl or INF
-        self._purged = 0
-        """Expired entries that `purge` has reported."""
-        _open_maps[id(self)] = self
+    def _use(self, settings: Settings) -> None:
+        limits = settings.limits
+        self._ttl = settings.ttl
+        self._checks_entry = limits.key_chars is not None or limits.value_bytes is not None
+        """Whether a key or a value needs more than to be encoded."""
 
     # Reading
 
-    def __getitem__(self, key: Key) -> V:
-        # The hot path reaches through to the shard's map: a call for each layer would double its
-        # cost. Whatever is unusual (a miss, a transaction, a deadline, damage) is left to `_read`.
+    def __getitem__(self, key: K) -> V:
+        state = self._blocks.view() if self._open_blocks else self._engine
+        text = state.get(key)
+        if text is None:
+            return self._missing(key)
+        if self._writeback is not None:
+            return self._hand_out(key, text)
         try:
-            entry = self._index[key]
-            start, end, seed, crc, number = unpack_value(entry)
-            data = self._maps[number][start:end]
-            if (
-                crc32(data, seed) == crc
-                and self._plain
-                and (not self._heap or len(entry) == UNTIMED)
-            ):
-                return loads(data)  # type: ignore[no-any-return]
-        except (KeyError, TypeError, IndexError, ValueError, StructError):
-            pass
-        return self._read(key)
-
-    def _read(self, key: Key) -> V:
-        entry = self._find(key)
-        if entry is None:
-            raise KeyError(key)
-        return self._value(key, entry)
-
-    def _value(self, key: Key, entry: Entry) -> V:
-        handed = self._handed
-        if handed is not None and key in handed:
-            return cast(V, handed[key])
-        value = self._decoded(key, entry)
-        if handed is not None:
-            with self._lock:
-                value = handed.setdefault(key, value)
-        return cast(V, value)
-
-    def _decoded(self, key: Key, entry: Entry) -> Any:
-        data, number = self._text(key, entry)
-        try:
-            value = loads(data)
+            return cast(V, self._decode(text))
         except JSONDecodeError as error:
-            path = self._store.shard(number).path
-            raise CorruptStoreError(path, unpack_value(entry)[0] + error.pos, str(error)) from None
-        return value if self._decode is None else self._decode(value)
+            raise self._engine.damaged(key, str(error)) from None
+
+    def _hand_out(self, key: K, text: bytes) -> V:
+        assert self._writeback is not None
+        return cast(V, self._writeback.hand_out(key, partial(self._decoded, key, text)))
+
+    def _decoded(self, key: Any, text: bytes) -> Any:
+        try:
+            return self._decode(text)
+        except JSONDecodeError as error:
+            raise self._engine.damaged(key, str(error)) from None
+
+    def _value(self, key: Any, text: bytes) -> V:
+        if self._writeback is not None:
+            return self._hand_out(key, text)
+        return cast(V, self._decoded(key, text))
+
+    def _missing(self, key: K) -> V:
+        promised = self._promised
+        if promised is not None and (text := promised.take(key)) is not None:
+            return cast(V, self._decoded(key, text))
+        raise KeyError(key)
 
     def __contains__(self, key: object) -> bool:
-        complete, index = self._complete, self._index  # in this order: see `_find`
-        if key in index:
-            if not self._heap:
-                return True
-        elif index is complete:
-            return False
-        return self._find(key) is not None
+        if self._open_blocks:
+            return key in self._blocks.view()
+        return key in self._engine
 
     @overload
-    def get(self, key: Key, default: None = None, /) -> V | None: ...
+    def get(self, key: K, default: None = None, /) -> V | None: ...
     @overload
-    def get(self, key: Key, default: V, /) -> V: ...
+    def get(self, key: K, default: V, /) -> V: ...
     @overload
-    def get(self, key: Key, default: T, /) -> V | T: ...
-    def get(self, key: Key, default: Any = None, /) -> Any:
+    def get(self, key: K, default: T, /) -> V | T: ...
+    def get(self, key: K, default: Any = None, /) -> Any:
         """The key's value, or `default` where there is none. O(size of the value).
 
         >>> import kvmap
-        >>> with kvmap.open() as d:
+        >>> with kvmap.open(":memory:") as d:
         ...     d.get("ada", 0)
         0
         """
-        index = self._index
-        if index is self._complete and key not in index:
-            return default
-        if self._plain:
-            try:
-                return self[key]
-            except KeyError:
-                return default
-        # A KeyError from `decode` is no missing key.
-        entry = self._find(key)
-        return default if entry is None else self._value(key, entry)
+        text = (self._blocks.view() if self._open_blocks else self._engine).get(key)
+        return default if text is None else self._value(key, text)
+
+    def get_many(self, keys: Iterable[K], /) -> dict[K, V]:
+        """The entries of those of the keys that are there, as they are at one moment.
+
+        O(size of the values); one round trip on a server.
+
+        >>> import kvmap
+        >>> with kvmap.open(":memory:") as d:
+        ...     d.update(ada=1, bob=2)
+        ...     d.get_many(["bob", "eve"])
+        {'bob': 2}
+        """
+        wanted = list(dict.fromkeys(keys))
+        texts = self._blocks.view().get_many(wanted)
+        found = [(k, text) for k, text in zip(wanted, texts, strict=True) if text is not None]
+        return {key: self._value(key, text) for key, text in found}
 
     def __len__(self) -> int:
-        index = self._index
-        if index is self._complete and not self._heap:
-            return len(index)
-        return len(self._everything())
+        return len(self._blocks.view() if self._open_blocks else self._engine)
 
-    # Writing one record
+    # Iteration
 
-    def __setitem__(self, key: Key, value: V) -> None:
-        text = self._encoded(value) if self._wraps else encode_value(value)
-        ttl = self._ttl
-        with self._lock:
-            self._put(key, text, INF if ttl == INF else self._now() + ttl)
-            if self._handed is not None:
-                self._handed[key] = value
+    def __iter__(self) -> Iterator[K]:
+        state = self._blocks.view()
+        done = None
+        if state.next_deadline < INF:
+            done = partial(self._promise, state.expiring(_SOON))
+        return iteration.keys(state, done=done)
 
-    def set(self, key: Key, value: V, *, ttl: Seconds | _Default = DEFAULT) -> None:
-        """Store a value, with a time to live in seconds for this entry.
+    def _promise(self, texts: dict[Key, bytes]) -> None:
+        self._promised = _Promise(texts) if texts else None
 
-        `ttl` is a number of seconds or a timedelta; None: the entry stays, whatever the store's
-        default. O(size of the value); with `sync=True` one disk sync.
+    def __reversed__(self) -> Iterator[K]:
+        return iteration.keys(self._blocks.view(), reverse=True)
 
-        Raises TypeError or ValueError for what JSON can't hold and for a `ttl` of 0 or less.
+    def _iterate(self, reverse: bool) -> Iterator[tuple[K, V]]:
+        return iteration.items(self._blocks.view(), self._values_of, reverse=reverse)
 
-        >>> import kvmap
-        >>> with kvmap.open() as d:
-        ...     d.set("token", "s3cr3t", ttl=3600)
-        ...     d["token"]
-        's3cr3t'
-        """
-        expires = self._expires(ttl)
-        text = self._encoded(value)
-        with self._lock:
-            self._put(key, text, expires)
-            if self._handed is not None:
-                self._handed[key] = value
-
-    def create(self, key: Key, value: V, *, ttl: Seconds | _Default = DEFAULT) -> None:
-        """Like `set`, but only if the key is not there.
-
-        Raises KeyExistsError, and changes nothing, where it is. Atomic for threads.
-
-        >>> import kvmap
-        >>> with kvmap.open() as d:
-        ...     d.create("ada", 1)
-        ...     d.create("ada", 2)
-        Traceback (most recent call last):
-            ...
-        kvmap.errors.KeyExistsError: key 'ada' is there already
-        """
-        expires = self._expires(ttl)
-        text = self._encoded(value)
-        with self._lock:
-            if self._old(key) is not None:
-                raise KeyExistsError(f"key {key!r:.80} is there already")
-            self._put(key, text, expires)
-            if self._handed is not None:
-                self._handed[key] = value
-
-    def expire(self, key: Key, ttl: Seconds) -> None:
-        """Give an entry a new deadline, `ttl` seconds from now; None: it stays. The value is untouched.
-
-        O(size of the value). Raises KeyError where the key is not there.
-
-        >>> import kvmap
-        >>> with kvmap.open() as d:
-        ...     d["ada"] = 1
-        ...     d.expire("ada", 60)
-        ...     round(d.ttl("ada"))
-        60
-        """
-        expires = self._expires(ttl)
-        with self._lock:
-            entry = self._old(key)
-            if entry is None:
-                raise KeyError(key)
-            self._put(key, self._text(key, entry)[0], expires)
-
-    def ttl(self, key: Key) -> float | None:
-        """Seconds until the entry expires, None where it never does. O(1).
-
-        Raises KeyError where the key is not there.
-
-        >>> import kvmap
-        >>> with kvmap.open() as d:
-        ...     d["ada"] = 1
-        ...     print(d.ttl("ada"))
-        None
-        """
-        entry = self._find(key)
-        if entry is None:
-            raise KeyError(key)
-        return None if len(entry) == UNTIMED else deadline(entry) - self._now()
-
-    def _expires(self, ttl: Seconds | _Default) -> float:
-        seconds = self._ttl if isinstance(ttl, _Default) else check_ttl(ttl)
-        return INF if seconds == INF else self._now() + seconds
-
-    def _json(self, value: Any) -> bytes:
-        return encode_value(value if self._encode is None else self._encode(value))
-
-    def _encoded(self, value: Any) -> bytes:
-        text = self._json(value)
-        most = self._limits.value_bytes
-        if most is not None and len(text) > most:
-            raise LimitError(f"the value has {len(text)} bytes as JSON, the limit is {most}")
-        return text
-
-    def compact(self, progress: Callable[[int, int], object] | None = None) -> None:
-        """Rewrite every shard without its dead records. O(bytes of the store).
-
-        There is no need to call it: a shard that is half dead is compacted in passing. Raises
-        OSError where there is no room for a shard's copy, and leaves that shard as it was.
-        `progress` is called as progress(done_bytes, total_bytes).
-
-        >>> import kvmap
-        >>> with kvmap.open() as d:
-        ...     d["ada"] = 1
-        ...     d["ada"] = 2
-        ...     d.compact()
-        ...     d["ada"]
-        2
-        """
-        with self._lock:
-            self._check_idle()
-            self._writable()
-            self._everything()
-            worn = [shard for shard in self._shards if shard.dead]
-            done, total = 0, sum([shard.end for shard in worn])
-            for shard in worn:
-                done += shard.end
-                self._compact(shard)
-                if progress is not None:
-                    progress(done, total)
-
-    def stats(self) -> Stats:
-        """Figures about the store: live and dead bytes, sizes of values, coming deadlines.
-
-        O(entries); no value is read. In a transaction's block the entries counted are those that
-        the block sees, the bytes those that are in the shards.
-
-        >>> import kvmap
-        >>> with kvmap.open() as d:
-        ...     d.set("token", "s3cr3t", ttl=90 * 60)
-        ...     found = d.stats()
-        >>> found.entries, found.value_bytes, found.deadlines.hours[:3]
-        (1, 8, (0, 1, 0))
-        """
-        with self._lock:
-            from kvmap.stats import measure
-
-            return measure(self._store, self._everything(), self._now())
-
-    # The dict's writing methods
-
-    def __delitem__(self, key: Key) -> None:
-        with self._lock:
-            if self._heap or self._target is not self._complete:
-                self._old(key)
-            self._delete(key)
-
-    @overload
-    def pop(self, key: Key, /) -> V: ...
-    @overload
-    def pop(self, key: Key, default: V, /) -> V: ...
-    @overload
-    def pop(self, key: Key, default: T, /) -> V | T: ...
-    def pop(self, key: Key, default: Any = _MISSING, /) -> Any:
-        """Remove an entry and return its value; `default` where it is missing. Atomic for threads.
-
-        O(size of the value). Raises KeyError where it is missing and there is no default.
-
-        >>> import kvmap
-        >>> with kvmap.open() as d:
-        ...     d["ada"] = 1
-        ...     d.pop("ada"), d.pop("ada", None)
-        (1, None)
-        """
-        with self._lock:
-            entry = self._old(key)
-            if entry is None:
-                if default is _MISSING:
-                    raise KeyError(key)
-                return default
-            value = self._value(key, entry)
-            self._delete(key)
-            return value
-
-    def popitem(self) -> tuple[Key, V]:
-        """Remove the entry that was inserted last and return it as (key, value).
-
-        Atomic for threads. O(1) once all shards are loaded. Raises KeyError on an empty map.
-
-        >>> import kvmap
-        >>> with kvmap.open() as d:
-        ...     d.update(ada=1, bob=2)
-        ...     d.popitem()
-        ('bob', 2)
-        """
-        with self._lock:
-            self._writable()
-            view = self._everything()
-            for key in reversed(view):
-                value = self._value(key, view[key])
-                self._delete(key)
-                return key, value
-            raise KeyError("popitem(): dictionary is empty")
-
-    @overload
-    def setdefault(self: KVMap[T | None], key: Key, default: None = None, /) -> T | None: ...
-    @overload
-    def setdefault(self, key: Key, default: V, /) -> V: ...
-    def setdefault(self, key: Key, default: Any = None, /) -> Any:
-        """The key's value; where there is none, `default` after storing it. Atomic for threads.
-
-        The value is decoded as for any read: unless the map was opened with `writeback=True`, what
-        is done to it is not stored. O(size of the value).
-
-        >>> import kvmap
-        >>> with kvmap.open() as d:
-        ...     d.setdefault("ada", 1), d.setdefault("ada", 2)
-        (1, 1)
-        """
-        with self._lock:
-            entry = self._old(key)
-            if entry is not None:
-                return self._value(key, entry)
-            self[key] = default
-            return self.get(key, default)
-
-    @overload
-    def update(self, other: SupportsKeysAndGetItem[Any, V], /, **more: V) -> None: ...
-    @overload
-    def update(self, other: Iterable[tuple[Any, V]], /, **more: V) -> None: ...
-    @overload
-    def update(self, **more: V) -> None: ...
-    def update(self, other: Any = (), /, **more: Any) -> None:  # type: ignore[misc]
-        """As in a dict. All of it is checked before any is written, and appears at once to readers.
-
-        O(n) with one append for each shard; with `sync=True` one disk sync for each shard.
-
-        >>> import kvmap
-        >>> with kvmap.open() as d:
-        ...     d.update({"ada": 1}, bob=2)
-        ...     d.update([("eve", 3)])
-        ...     dict(d)
-        {'ada': 1, 'bob': 2, 'eve': 3}
-        """
-        pairs: dict[Key, Any] = {}
-        if isinstance(other, dict):
-            pairs.update(other)
-        elif isinstance(other, Mapping):
-            pairs.update(other.items())
-        elif hasattr(other, "keys"):
-            pairs.update((key, other[key]) for key in other.keys())  # noqa: SIM118
-        else:
-            pairs.update(other)
-        pairs.update(more)
-        expires = self._expires(DEFAULT)
-        with self._lock:
-            encoded = None  # but some at a time, for each of orjson's bytes may hold some KiB
-            if self._wraps:
-                # All of them before the first is written, for `encode` may itself use the map.
-                encoded = [bytes(memoryview(self._encoded(value))) for value in pairs.values()]
-            self._write_each(pairs, self._columns(pairs, encoded, expires))
-            if self._handed is not None:
-                self._handed.update(pairs)
-
-    def _columns(
-        self, pairs: dict[Key, Any], encoded: list[bytes] | None, expires: float
-    ) -> Iterator[Columns]:
-        names, rest = iter(pairs), iter(pairs.values() if encoded is None else encoded)
-        while some := list(islice(names, TOGETHER)):
-            theirs = list(islice(rest, TOGETHER))
-            texts = encode_all(theirs) if encoded is None else theirs
-            yield some, texts, [expires] * len(some)
-
-    def clear(self) -> None:
-        """Remove all entries, in one step for readers and for a crash.
-
-        O(shards), with a few disk syncs, whatever the number of entries; inside a transaction O(n).
-
-        >>> import kvmap
-        >>> with kvmap.open() as d:
-        ...     d["ada"] = 1
-        ...     d.clear()
-        ...     len(d)
-        0
-        """
-        with self._lock:
-            target = self._writable()
-            if target is not self._base:
-                for key in list(self._everything()):
-                    self._delete(key)
-                return
-            self._check_idle()
-            manifest = self._store.manifest
+    def _values_of(self, keys: list[Key], texts: list[bytes]) -> list[Any]:
+        if self._writeback is None:
             try:
-                self._busy = True
-                self._store.empty()
-                self._forget_all()
-            except BaseException:
-                # The manifest decides: once it says so, the records are gone.
-                if self._store.manifest is not manifest:
-                    self._forget_all()
-                raise
-            finally:
-                self._busy = False
+                return self._codec.decode_many(texts)
+            except JSONDecodeError:
+                pass  # the next line says which of them it is
+        return [self._value(key, text) for key, text in zip(keys, texts, strict=True)]
 
-    def purge(self) -> int:
-        """Drop the entries that have expired by now, and return how many these were.
-
-        There is no need to call it: no read ever returns one. O(k log n) for k of them.
-
-        >>> import kvmap
-        >>> with kvmap.open() as d:
-        ...     d.set("token", 1, ttl=60)
-        ...     d.purge()
-        0
-        """
-        with self._lock:
-            self._check_idle()
-            self._writable()
-            self._everything()
-            self._sweep()
-            count, self._purged = self._lost - self._purged, self._lost
-            for shard in self._shards:
-                if shard.worn:
-                    self._compact_if_possible(shard)
-            return count
-
-    # Transactions and edits
-
-    @contextmanager
-    def transaction(self) -> Generator[None]:
-        """Make all writes in the block one write: all of them happen, or none.
-
-        Other threads see none of them before the block ends and all of them after it; the block
-        itself sees them at once. An exception undoes them; a crash leaves all or none, and so does
-        a power cut with `sync=True`. A transaction inside another is part of it. Other threads'
-        writes wait until the block ends; reads of single keys do not.
-
-        O(bytes written in the block), twice; with `sync=True` two disk syncs more than the shards'.
-
-        >>> import kvmap
-        >>> with kvmap.open() as d:
-        ...     d.update(ada=10, bob=0)
-        ...     with d.transaction():
-        ...         d["ada"] -= 3
-        ...         d["bob"] += 3
-        ...     dict(d)
-        {'ada': 7, 'bob': 3}
-        """
-        with self._lock:
-            self._check_idle()
-            self._writable()
-            if self._overlay is not None:
-                yield
-                return
-            self._write_back()  # what was changed in place before the block is not part of it
-            try:
-                self._begin_transaction()
-                yield
-                self._write_back()
-                self._commit()
-            finally:
-                try:
-                    self._busy = True
-                    self._end_transaction()
-                except BaseException:
-                    self._end_transaction()  # what an interrupt has left of it
-                    raise
-                finally:
-                    self._busy = False
-
-    @contextmanager
-    def edit(self, key: Key, default: V = _MISSING) -> Generator[V]:
-        """Change a value in place: `with d.edit("ada") as user: user["visits"] += 1`.
-
-        The value is written back when the block ends, if it changed; if the block raises, it is
-        left alone. Its deadline stays. Other threads' writes wait until the block ends. Where the
-        key is missing, the block gets a copy of `default`. Raises KeyError without one.
-
-        >>> import kvmap
-        >>> with kvmap.open() as d:
-        ...     d["ada"] = {"visits": 1}
-        ...     with d.edit("ada") as user:
-        ...         user["visits"] += 1
-        ...     d["ada"]
-        {'visits': 2}
-        """
-        with self._lock:
-            entry = self._old(key)
-            handed = self._handed
-            if entry is not None:
-                value, expires = self._value(key, entry), deadline(entry)
-                before = self._json(value)
-            elif default is _MISSING:
-                raise KeyError(key)
-            else:
-                value, expires = loads(self._encoded(default)), self._expires(DEFAULT)
-                value, before = value if self._decode is None else self._decode(value), b""
-            try:
-                yield value
-                text = self._encoded(value)
-            except BaseException:
-                if handed is not None and handed.get(key, _MISSING) is value:
-                    # What was changed in it before this block is kept, what the block did is not.
-                    del handed[key]
-                    if entry is not None and before != self._text(key, entry)[0]:
-                        self._put(key, before, expires)
-                raise
-            if text != before:
-                self._put(key, text, expires)
-                if handed is not None:
-                    handed[key] = value
-
-    # Syncing and closing
-
-    def sync(self) -> None:
-        """Make everything written so far survive a power cut.
-
-        One disk sync for each shard written to since the last call, and two for names.
-
-        >>> import kvmap
-        >>> with kvmap.open() as d:
-        ...     d["ada"] = 1
-        ...     d.sync()
-        """
-        with self._lock:
-            self._check_idle()
-            self._view()
-            self._write_back()
-            if not self._store.read_only:
-                self._store.sync()
-
-    def backup(
-        self,
-        path: str | os.PathLike[str],
-        progress: Callable[[int, int], object] | None = None,
-    ) -> None:
-        """Write a complete, compact and independent copy of the store, as it is at one moment.
-
-        `path` is a directory that is empty or not there yet. Shards, limits, default ttl, deadlines
-        and order are the same; what has expired is left out. When this returns, the copy would
-        survive a power cut; where it raises, nothing is left of it. Reads go on meanwhile; other
-        threads' writes wait while the records are copied, not while the copy is synced.
-        `progress` is called as progress(done_bytes, total_bytes).
-
-        O(bytes of live records), one disk sync for each shard and a few more.
-
-        Raises FileExistsError for a directory that is not empty, CorruptStoreError for a damaged
-        record, OSError where there is no room, and RuntimeError inside a transaction, whose writes
-        are not made yet.
-
-        >>> import kvmap
-        >>> with kvmap.open() as d:
-        ...     d["ada"] = 1
-        ...     d.backup(f"{d.path}-copy")
-        >>> with kvmap.open(f"{d.path}-copy") as copy:
-        ...     copy["ada"]
-        1
-        """
-        from kvmap import backup
-
-        path = os.path.abspath(os.fspath(path))
-        with self._lock:
-            self._view()
-            if self._overlay is not None:
-                raise RuntimeError("a transaction's writes are not made yet: back up after it")
-            if self._target is not None:
-                self._write_back()
-            copying = backup.new_folder(self._store, path)
-        with copying:
-            with self._lock:
-                index = self._everything()
-                told = backup.copy(self._store, index, self._seq, path, progress)
-            backup.finish(self._store.files, told, path)
-
-    def _write_back(self) -> None:
-        """Write the handed-out values that were changed in place; then raise the first error."""
-        errors: list[Exception] = []
-        for key, value in list((self._handed or {}).items()):
-            try:
-                entry = self._old(key)
-                if entry is not None:
-                    text = self._encoded(value)
-                    if text != self._text(key, entry)[0]:
-                        self._put(key, text, deadline(entry))
-            except Exception as error:  # whatever `encode` raises: the others are written
-                error.add_note(f"that is the value of key {key!r:.80}, which was changed in place")
-                errors.append(error)
-        if errors:
-            raise errors[0]
-
-    def close(self) -> None:
-        """Trim and sync the files and let go of the store; closing twice is harmless.
-
-        One disk sync for each shard that was written to, and a few more. Raises OSError where the
-        disk refuses; the store is let go of all the same, and what was written stays.
-
-        >>> import kvmap
-        >>> d = kvmap.open()
-        >>> d.close()
-        >>> d.closed
-        True
-        """
-        with self._lock:
-            if self._why is not None:
-                return
-            self._check_idle()
-            try:
-                if self._overlay is not None:
-                    self._end_transaction()
-                if self._target is not None:
-                    self._write_back()
-            finally:
-                try:
-                    self._busy = True
-                    self._shut()
-                finally:
-                    self._busy = False
-
-    def _shut(self) -> None:
-        whole, seq = self._whole, self._seq
-        self._why = _CLOSED
-        self._let_go()
-        try:
-            if whole is not None and not self._store.read_only:
-                snapshot.save(self._store, whole)
-            self._store.close(seq)
-        finally:
-            self._store.release()
-            if whole is not None:
-                whole.clear()  # so that an iterator still under way notices
-
-    def _let_go(self) -> None:
-        super()._let_go()
-        _open_maps.pop(id(self), None)
-
-    @property
-    def closed(self) -> bool:
-        """Whether the map was closed, or belongs to the process this one was forked from."""
-        return self._why is not None
-
-    @property
-    def path(self) -> Path:
-        """The store's directory."""
-        return Path(self._store.path)
-
-    def __enter__(self) -> Self:
-        self._view()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
-
-    def __del__(self) -> None:
-        if getattr(self, "_why", _CLOSED) is None:
-            warnings.warn(f"{self!r} was never closed", ResourceWarning, stacklevel=2, source=self)
-            self.close()
-
-    # The rest of a dict's face
-
-    # As a dict's, an iterator notices what was inserted or deleted since it was made, not since its
-    # first step; so none of these is a generator itself.
-
-    def __iter__(self) -> Iterator[Key]:
-        index = self._everything()
-        if index is not self._base:
-            return self._still_there(list(index), index)
-        return self._keys(index, iter(index.items()), self._size(index), self._lost)
-
-    def __reversed__(self) -> Iterator[Key]:
-        index = self._everything()
-        return self._still_there(list(reversed(index)), index)
-
-    def _size(self, index: MutableMapping[Key, Entry]) -> int:
-        """What only an insertion or a deletion changes, not an expiry."""
-        return len(index) + (index.swept if isinstance(index, Overlay) else self._lost)
-
-    def _keys(
-        self,
-        index: MutableMapping[Key, Entry],
-        entries: Iterator[tuple[Key, Entry]],
-        size: int,
-        lost: int,
-    ) -> Iterator[Key]:
-        entry = b""
-        try:
-            for key, entry in entries:
-                if not self._heap or deadline(entry) > self._now():
-                    yield key
-        except RuntimeError as changed:
-            yield from self._rest(index, size, lost, entry, changed)
-
-    def _items(self) -> Iterator[tuple[Key, V]]:
-        index = self._everything()
-        if index is not self._base or not self._plain:
-            return self._found(iter(self))
-        return self._plain_items(index, iter(index.items()), self._size(index), self._lost)
-
-    def _items_reversed(self) -> Iterator[tuple[Key, V]]:
-        return self._found(reversed(self))
-
-    def _found(self, keys: Iterator[Key]) -> Iterator[tuple[Key, V]]:
-        for key in keys:
-            if (entry := self._find(key)) is not None:
-                yield key, self._value(key, entry)
-
-    def _plain_items(
-        self,
-        index: MutableMapping[Key, Entry],
-        entries: Iterator[tuple[Key, Entry]],
-        size: int,
-        lost: int,
-    ) -> Iterator[tuple[Key, V]]:
-        # As in `__getitem__`, reaching through to the maps halves the cost. To decode a few values
-        # at once takes off a sixth; those that a write overtakes are read anew.
-        entry, maps, count, changed = b"", self._maps, 1, None
-        while changed is None:
-            keys: list[Key] = []
-            texts: list[bytes] = []
-            room, seq = _AHEAD_BYTES, self._seq
-            try:
-                for key, entry in islice(entries, count):
-                    keys.append(key)
-                    start, end, seed, crc, number = unpack_value(entry)
-                    mapped = maps[number]
-                    if (
-                        mapped is None
-                        or crc32(text := mapped[start:end], seed) != crc
-                        or (self._heap and len(entry) > UNTIMED)
-                    ):
-                        break
-                    texts.append(text)
-                    room -= end - start
-                    if room < 0:
-                        break
-                else:
-                    if not keys:
-                        return
-            except RuntimeError as error:
-                changed = error
-            rest = iter(keys)
-            for value, key in zip(_decode_all(texts), rest, strict=False):
-                yield key, value
-                if self._seq != seq:
-                    break
-            if (left := list(rest)) or self._seq != seq:
-                yield from self._found(self._unchanged(left, index, size))
-            count = min(2 * count, _AHEAD)
-        yield from self._found(self._rest(index, size, lost, entry, changed))
-
-    def _rest(
-        self,
-        index: MutableMapping[Key, Entry],
-        size: int,
-        lost: int,
-        last: Entry,
-        changed: RuntimeError,
-    ) -> Iterator[Key]:
-        """The keys after the record of entry `last`, where only an expiry cut an iteration short.
-
-        `lost` is how many had expired when it began. Raises `changed` where there is more to it.
-        """
-        self._view()
-        if self._size(index) != size or self._lost == lost:
-            raise changed
-        place = unpack_order(last)[0] if last else 0
-        later = [key for key, entry in index.items() if unpack_order(entry)[0] > place]
-        return self._still_there(later, index)
-
-    def _still_there(self, keys: list[Key], index: MutableMapping[Key, Entry]) -> Iterator[Key]:
-        if index is self._base or isinstance(index, Overlay):
-            return self._unchanged(keys, index, self._size(index))
-        return iter(keys)  # of a copy, which does not change
-
-    def _unchanged(
-        self, keys: list[Key], index: MutableMapping[Key, Entry], size: int
-    ) -> Iterator[Key]:
-        for key in keys:
-            if self._size(index) != size:
-                break
-            if key in self:
-                yield key
-        if self._size(index) != size:
-            self._view()  # which says so where the map was closed
-            raise RuntimeError("dictionary changed size during iteration")
-
-    def keys(self) -> Keys:
+    def keys(self) -> Keys[K]:
         """A live view of the keys, as a dict's. O(1); iteration is O(n) and reads no values.
 
         >>> import kvmap
-        >>> with kvmap.open() as d:
+        >>> with kvmap.open(":memory:") as d:
         ...     d.update(ada=1, bob=2)
         ...     list(d.keys()), d.keys() & {"ada", "eve"}
         (['ada', 'bob'], {'ada'})
@@ -905,221 +202,768 @@ class KVMap(TransactionalStore, MutableMapping[Key, V], Generic[V]):
         """A live view of the values, as a dict's; decoded a few at a time as they are asked for. O(1).
 
         >>> import kvmap
-        >>> with kvmap.open() as d:
+        >>> with kvmap.open(":memory:") as d:
         ...     d.update(ada=1, bob=2)
         ...     sum(d.values())
         3
         """
-        return Values(self)
+        return Values(self, self._iterate)
 
-    def items(self) -> Items[V]:
+    def items(self) -> Items[K, V]:
         """A live view of the entries as (key, value), as a dict's. O(1).
 
         >>> import kvmap
-        >>> with kvmap.open() as d:
+        >>> with kvmap.open(":memory:") as d:
         ...     d.update(ada=1, bob=2)
         ...     list(d.items())
         [('ada', 1), ('bob', 2)]
         """
-        return Items(self)
+        return Items(self, self._iterate)
+
+    def scan(self, prefix: str | tuple[Any, ...]) -> Iterator[K]:
+        """The keys that begin with `prefix`: str keys with a str, tuples with a tuple. O(n).
+
+        >>> import kvmap
+        >>> with kvmap.open(":memory:") as d:
+        ...     d.update({"user:ada": 1, "job:1": 2, ("user", "bob"): 3})
+        ...     list(d.scan("user:")), list(d.scan(("user",)))
+        (['user:ada'], [('user', 'bob')])
+        """
+        if isinstance(prefix, str):
+            return (k for k in self if isinstance(k, str) and k.startswith(prefix))
+        if isinstance(prefix, tuple):
+            length = len(prefix)
+            return (k for k in self if isinstance(k, tuple) and k[:length] == prefix)
+        raise TypeError(f"prefix must be a str or a tuple, not {type(prefix).__name__}")
+
+    # Writing one entry
+
+    def __setitem__(self, key: K, value: V) -> None:
+        text = self._encode(value)
+        if type(key) is not str or self._checks_entry:
+            key = self._checked(key, text)
+        state = self._blocks.writer() if self._open_blocks else self._engine
+        state.put(key, text, self._ttl)
+        if self._promised is not None:
+            self._promised.drop(key)
+        if self._writeback is not None:
+            self._writeback.remember(key, value)
+
+    def _checked(self, key: Any, text: bytes) -> Any:
+        """The key as it will come back. Raises what a key, or the limits of one entry, may raise."""
+        key = keys.plain(key)
+        self._engine.settings.limits.check_entry(key, text)
+        return key
+
+    def _encode_checked(self, value: Any) -> bytes:
+        text = self._encode(value)
+        self._engine.settings.limits.check_entry("", text)
+        return text
+
+    def _put(self, key: K, value: V, ttl: Seconds | Default | Keep, only_if: If | None) -> bool:
+        seconds = self._seconds(ttl)
+        text = self._encode(value)
+        key = self._checked(key, text)
+        written = self._blocks.writer().put(key, text, seconds, only_if)
+        if written:
+            self._changed(key, value)
+        return written
+
+    def _changed(self, key: K, value: Any = _MISSING) -> None:
+        """What other parts know of an entry's value is out of date; `value` is what it is now."""
+        if self._promised is not None:
+            self._promised.drop(key)
+        if self._writeback is not None:
+            if value is _MISSING:
+                self._writeback.forget(key)
+            else:
+                self._writeback.remember(key, value)
+
+    def _seconds(self, ttl: Seconds | Default | Keep) -> float:
+        if isinstance(ttl, Default):
+            return self._ttl
+        return KEEP_DEADLINE if isinstance(ttl, Keep) else check_ttl(ttl)
+
+    def set(self, key: K, value: V, *, ttl: Seconds | Default | Keep = DEFAULT) -> None:
+        """Store a value, with a time to live for this entry.
+
+        `ttl` is a number of seconds or a timedelta; None: the entry stays, whatever the store's
+        default; `kvmap.KEEP`: an entry that is there keeps its deadline, which `d[key] = value` does
+        not. O(size of the value); with `sync=True` one disk sync.
+
+        Raises TypeError or ValueError for what JSON can't hold and for a `ttl` of 0 or less.
+
+        >>> import kvmap
+        >>> with kvmap.open(":memory:") as d:
+        ...     d.set("token", "s3cr3t", ttl=3600)
+        ...     d.set("token", "n3w", ttl=kvmap.KEEP)
+        ...     d["token"], round(d.ttl("token"))
+        ('n3w', 3600)
+        """
+        self._put(key, value, ttl, None)
+
+    def create(self, key: K, value: V, *, ttl: Seconds | Default = DEFAULT) -> None:
+        """Like `set`, but only if the key is not there. Atomic.
+
+        Raises KeyExistsError, and changes nothing, where it is.
+
+        >>> import kvmap
+        >>> with kvmap.open(":memory:") as d:
+        ...     d.create("ada", 1)
+        ...     d.create("ada", 2)
+        Traceback (most recent call last):
+            ...
+        kvmap.errors.KeyExistsError: key 'ada' is there already
+        """
+        if not self._put(key, value, ttl, If.ABSENT):
+            raise KeyExistsError(f"key {keys.shown(key)} is there already")
 
     @overload
-    @classmethod
-    def fromkeys(
-        cls,
-        iterable: Iterable[Any],
-        value: None = None,
-        /,
-        *,
-        path: str | os.PathLike[str] | None = None,
-    ) -> KVMap[Any | None]: ...
+    def setdefault(self: KVMap[K, T | None], key: K, default: None = None, /) -> T | None: ...
     @overload
-    @classmethod
-    def fromkeys(
-        cls, iterable: Iterable[Any], value: T, /, *, path: str | os.PathLike[str] | None = None
-    ) -> KVMap[T]: ...
+    def setdefault(self, key: K, default: V, /) -> V: ...
+    def setdefault(self, key: K, default: Any = None, /) -> Any:
+        """The key's value; where there is none, `default` after storing it. Atomic.
+
+        What is done to the returned value is not stored, as `setdefault(k, []).append(x)` would in
+        a dict: use `edit(k, [])`. O(size of the value).
+
+        >>> import kvmap
+        >>> with kvmap.open(":memory:") as d:
+        ...     d.setdefault("ada", 1), d.setdefault("ada", 2)
+        (1, 1)
+        """
+        there = self._blocks.writer().get(key)
+        if there is not None:
+            return self._value(key, there)
+        text = self._encode(default)
+        key = self._checked(key, text)
+        found = self._blocks.writer().setdefault(key, text, self._ttl)
+        if self._writeback is not None and found is text:
+            self._changed(key, default)
+        return self._value(key, found)
+
+    def incr(
+        self,
+        key: K,
+        by: int | float = 1,
+        *,
+        default: int | float | None = 0,
+        ttl: Seconds | Default | Keep = KEEP,
+    ) -> int | float:
+        """Add to a number and return the sum. Atomic, which `d[key] += 1` is not.
+
+        A missing key counts as `default`, or raises KeyError where that is None. The entry keeps its
+        deadline, unless `ttl` names another; a new entry gets the store's default. O(1).
+
+        Raises TypeError where the value is no number, ValueError where the sum does not fit.
+
+        >>> import kvmap
+        >>> with kvmap.open(":memory:") as d:
+        ...     d.incr("visits"), d.incr("visits", 2), d.incr("visits", -1)
+        (1, 3, 2)
+        """
+        for name, number in (("by", by), ("default", default)):
+            if isinstance(number, bool) or not isinstance(number, (int, float, type(None))):
+                raise TypeError(f"{name} must be a number, not {number!r}")
+        if by is None:
+            raise TypeError("by must be a number, not None")
+        key = keys.plain(key)
+        self._engine.settings.limits.check_entry(key, b"")
+        total = self._blocks.writer().incr(key, by, default, self._seconds(ttl))
+        self._changed(key)
+        return total
+
+    def expire(self, key: K, ttl: Seconds) -> None:
+        """Give an entry a new deadline, `ttl` seconds from now; None: it stays. The value is untouched.
+
+        O(size of the value). Raises KeyError where the key is not there.
+
+        >>> import kvmap
+        >>> with kvmap.open(":memory:") as d:
+        ...     d["ada"] = 1
+        ...     d.expire("ada", 60)
+        ...     round(d.ttl("ada"))
+        60
+        """
+        if not self._blocks.writer().expire(key, check_ttl(ttl)):
+            raise KeyError(key)
+
+    def ttl(self, key: K) -> float | None:
+        """Seconds until the entry expires, None where it never does. O(1).
+
+        Raises KeyError where the key is not there.
+
+        >>> import kvmap
+        >>> with kvmap.open(":memory:") as d:
+        ...     d["ada"] = 1
+        ...     print(d.ttl("ada"))
+        None
+        """
+        state = self._blocks.view()
+        deadline = state.deadline(key)
+        if deadline is None:
+            raise KeyError(key)
+        return None if deadline == INF else max(0.0, deadline - state.now())
+
+    # Removing entries
+
+    def __delitem__(self, key: K) -> None:
+        if not self._blocks.writer().delete(key):
+            raise KeyError(key)
+        self._changed(key)
+
+    @overload
+    def pop(self, key: K, /) -> V: ...
+    @overload
+    def pop(self, key: K, default: V, /) -> V: ...
+    @overload
+    def pop(self, key: K, default: T, /) -> V | T: ...
+    def pop(self, key: K, default: Any = _MISSING, /) -> Any:
+        """Remove an entry and return its value; `default` where it is missing. Atomic.
+
+        O(size of the value). Raises KeyError where it is missing and there is no default.
+
+        >>> import kvmap
+        >>> with kvmap.open(":memory:") as d:
+        ...     d["ada"] = 1
+        ...     d.pop("ada"), d.pop("ada", None)
+        (1, None)
+        """
+        state = self._blocks.writer()
+        if self._codec.may_fail and (there := state.get(key)) is not None:
+            self._decoded(key, there)  # an entry that can't be decoded is not removed
+        text = state.pop(key)
+        if text is None:
+            if default is _MISSING:
+                raise KeyError(key)
+            return default
+        return self._removed(key, text)
+
+    def _removed(self, key: K, text: bytes) -> V:
+        value = self._value(key, text)
+        self._changed(key)
+        return value
+
+    def popitem(self, *, last: bool = True) -> tuple[K, V]:
+        """Remove the entry that was inserted last and return it as (key, value). Atomic.
+
+        With `last=False` the one that was inserted first, so that a map serves as a queue. Amortized
+        O(1) once all shards are read. Raises KeyError on an empty map.
+
+        >>> import kvmap
+        >>> with kvmap.open(":memory:") as d:
+        ...     d.update(ada=1, bob=2, eve=3)
+        ...     d.popitem(), d.popitem(last=False)
+        (('eve', 3), ('ada', 1))
+        """
+        found = self._blocks.writer().popitem(last=last)
+        if found is None:
+            raise KeyError("popitem(): dictionary is empty")
+        key, text = found
+        return key, self._removed(key, text)
+
+    def delete_many(self, keys: Iterable[K], /) -> int:
+        """Remove those of the keys that are there, in one batch; return how many these were.
+
+        All or nothing, also for a kill. O(keys); with `sync=True` one disk sync for each shard.
+
+        >>> import kvmap
+        >>> with kvmap.open(":memory:") as d:
+        ...     d.update(ada=1, bob=2, eve=3)
+        ...     d.delete_many(["ada", "eve", "joe"]), list(d)
+        (2, ['bob'])
+        """
+        gone = list(keys)
+        count = self._blocks.writer().delete_many(gone)
+        for key in gone:
+            self._changed(key)
+        return count
+
+    def clear(self) -> None:
+        """Remove all entries, in one step for readers and for a crash.
+
+        O(shards), with a few disk syncs, whatever the number of entries; inside a transaction O(n).
+
+        >>> import kvmap
+        >>> with kvmap.open(":memory:") as d:
+        ...     d["ada"] = 1
+        ...     d.clear()
+        ...     len(d)
+        0
+        """
+        self._blocks.writer().clear()
+        self._changed_any()
+
+    def _changed_any(self) -> None:
+        self._promised = None
+        if self._writeback is not None:
+            self._writeback.clear()
+
+    def purge(self) -> int:
+        """Drop the entries that have expired, and return how many these were since the last call.
+
+        There is no need to call it: no read ever returns one. O(k log n) for k of them. Inside a
+        transaction it does nothing.
+
+        >>> import kvmap
+        >>> with kvmap.open(":memory:") as d:
+        ...     d.set("token", 1, ttl=60)
+        ...     d.purge()
+        0
+        """
+        return self._blocks.writer().purge()
+
+    # Writing many entries
+
+    @overload  # type: ignore[override]
+    def update(self, other: SupportsKeysAndGetItem[K, V], /) -> None: ...
+    @overload
+    def update(self, other: Iterable[tuple[K, V]], /) -> None: ...
+    @overload
+    def update(
+        self: KVMap[str, V],
+        other: SupportsKeysAndGetItem[str, V] | Iterable[tuple[str, V]] = (),
+        /,
+        **more: V,
+    ) -> None: ...
+    def update(self, other: Any = (), /, **more: Any) -> None:
+        """As in a dict. All of it is checked before any is written, and appears at once to readers.
+
+        All or nothing, also for a kill. O(n) with one append for each shard; with `sync=True` one
+        disk sync for each shard.
+
+        >>> import kvmap
+        >>> with kvmap.open(":memory:") as d:
+        ...     d.update({"ada": 1}, bob=2)
+        ...     d.update([("eve", 3)])
+        ...     dict(d)
+        {'ada': 1, 'bob': 2, 'eve': 3}
+        """
+        self.set_many(pairs_of(other, more))
+
+    def set_many(
+        self, entries: Mapping[K, V], /, *, ttl: Seconds | Default | Keep = DEFAULT
+    ) -> None:
+        """Store many values in one batch, each with this time to live; otherwise as `update`.
+
+        >>> import kvmap
+        >>> with kvmap.open(":memory:") as d:
+        ...     d.set_many({"ada": 1, "bob": 2}, ttl=60)
+        ...     dict(d)
+        {'ada': 1, 'bob': 2}
+        """
+        seconds = self._seconds(ttl)
+        texts = self._codec.encode_many(list(entries.values()))
+        wanted = list(entries)
+        if self._checks_entry or set(map(type, wanted)) != {str}:
+            wanted = [self._checked(k, text) for k, text in zip(wanted, texts, strict=True)]
+        if wanted:
+            batch = dict(zip(wanted, texts, strict=True))
+            self._blocks.writer().put_many(batch, seconds)
+        self._promised = None
+        if self._writeback is not None:
+            for key, value in zip(wanted, entries.values(), strict=True):
+                self._writeback.remember(key, value)
+
+    # Blocks
+
+    def transaction(self) -> Transaction:
+        """Make all writes in the block one write: `with d.transaction():` or `async with`.
+
+        Others see none of them before the block ends and all of them after it; the block itself sees
+        them at once. An exception undoes them; a crash leaves all or none, and so does a power cut
+        with `sync=True`. A transaction inside another is part of it.
+
+        Other threads' writes wait until the block ends, for a minute at most, and then raise
+        HeldError. The block belongs to the thread and the asyncio task that entered it: a write of
+        another task of the same thread raises RuntimeError; `async with` makes tasks take turns. On a
+        server nobody waits: the end of the block raises ConflictError, and nothing is written, where
+        others have changed what the block has read.
+
+        O(bytes written in the block); with `sync=True` two disk syncs more than the shards'.
+
+        >>> import kvmap
+        >>> with kvmap.open(":memory:") as d:
+        ...     d.update(ada=10, bob=0)
+        ...     with d.transaction():
+        ...         d["ada"] -= 3
+        ...         d["bob"] += 3
+        ...     dict(d)
+        {'ada': 7, 'bob': 3}
+        """
+        return Transaction(self._engine, self._blocks, self._write_back, self._changed_any)
+
+    @property
+    def in_block(self) -> bool:
+        """Whether the caller is inside a transaction or an edit of this map. O(1)."""
+        return self._blocks.mine() is not None
+
+    def edit(self, key: K, default: V = _MISSING) -> Edit[V]:
+        """Change a value in place: `with d.edit("ada") as user: user["visits"] += 1`.
+
+        A transaction whose block gets one value, which is written at the end if it was changed; the
+        entry keeps its deadline. Where the key is missing, the block gets a copy of `default`.
+        `async with` makes other tasks wait for their turn.
+
+        Raises KeyError for a missing key without a default, TypeError for a value that can't be
+        changed in place, and what `transaction` raises.
+
+        >>> import kvmap
+        >>> with kvmap.open(":memory:") as d:
+        ...     d["ada"] = {"visits": 1}
+        ...     with d.edit("ada") as user:
+        ...         user["visits"] += 1
+        ...     d["ada"]
+        {'visits': 2}
+        """
+        before = b""
+
+        def begin() -> V:
+            nonlocal before
+            there = self._blocks.writer().get(key)
+            if there is None:
+                if default is _MISSING:
+                    raise KeyError(key)
+                value = self._decoded(key, self._encode_checked(default))
+            else:
+                value = self._value(key, there)
+            if value is None or isinstance(value, (str, bytes, int, float, complex, tuple)):
+                kind = type(value).__name__
+                raise TypeError(
+                    f"the value of key {keys.shown(key)} is of type {kind}, which {_IN_PLACE}; use "
+                    "d[key] = value, d.incr(key) for a number, or d.transaction() around both"
+                )
+            before = b"" if there is None else self._encode(value)
+            return cast(V, value)
+
+        def finish(value: V) -> None:
+            text = self._encode(value)
+            if text != before:
+                plain = self._checked(key, text)
+                self._blocks.writer().put(plain, text, KEEP_DEADLINE)
+                self._changed(plain, value)
+
+        return Edit(self.transaction(), begin, finish)
+
+    def _write_back(self) -> None:
+        if self._writeback:
+            self._writeback.write(self._blocks.writer())
+
+    # Looking after the store
+
+    def sync(self) -> None:
+        """Make everything written so far survive a power cut; inside a block, what was before it.
+
+        One disk sync for each shard written to since the last call, and a few more. Raises OSError
+        where the disk refuses.
+
+        >>> import kvmap
+        >>> with kvmap.open(":memory:") as d:
+        ...     d["ada"] = 1
+        ...     d.sync()
+        """
+        self._write_back()
+        self._engine.sync()
+
+    def compact(self, progress: Progress | None = None) -> None:
+        """Give back the space of all dead records. O(bytes of the store).
+
+        There is no need to call it: a shard that is half dead is compacted in passing. Raises
+        OSError where there is no room for a shard's copy, and leaves that shard as it was.
+        `progress` is called as progress(done_bytes, total_bytes).
+
+        >>> import kvmap
+        >>> with kvmap.open() as d:
+        ...     d["ada"] = 1
+        ...     d["ada"] = 2
+        ...     d.compact()
+        ...     d["ada"], d.stats().dead_bytes
+        (2, 0)
+        """
+        self._refuse_in_block("compact")
+        self._engine.compact(progress)
+
+    def backup(self, path: str | os.PathLike[str], progress: Progress | None = None) -> None:
+        """Write a complete, compact and independent copy of the store, as it is at one moment.
+
+        `path` is a directory that is empty or not there yet. Settings, deadlines and order are the
+        same; what has expired is left out. When this returns, the copy would survive a power cut;
+        where it raises, nothing is left of it. `progress` is called as progress(done_bytes,
+        total_bytes). O(bytes of live records), one disk sync for each shard and a few more.
+
+        Raises FileExistsError for a directory that is not empty, CorruptStoreError for a damaged
+        record, OSError where there is no room, RuntimeError inside a transaction, whose writes are
+        not made yet, and io.UnsupportedOperation where the store has no files.
+
+        >>> import kvmap
+        >>> with kvmap.open() as d:
+        ...     d["ada"] = 1
+        ...     d.backup(f"{d.path}-copy")
+        >>> with kvmap.open(f"{d.path}-copy") as copy:
+        ...     copy["ada"]
+        1
+        """
+        self._refuse_in_block("back up")
+        self._write_back()
+        self._engine.backup(Path(path).absolute(), progress)
+
+    def _refuse_in_block(self, what: str) -> None:
+        if self.in_block:
+            raise RuntimeError(f"can't {what} inside a transaction, whose writes are not made yet")
+
+    def stats(self) -> Stats:
+        """Figures about the store: live and dead bytes, sizes of values, coming deadlines.
+
+        O(entries); no value is read. Inside a transaction: those before it.
+
+        >>> import kvmap
+        >>> with kvmap.open(":memory:") as d:
+        ...     d.set("token", "s3cr3t", ttl=90 * 60)
+        ...     found = d.stats()
+        >>> found.entries, found.value_bytes, found.deadlines.hours[:3]
+        (1, 8, (0, 1, 0))
+        """
+        return self._engine.stats()
+
+    @property
+    def settings(self) -> Settings:
+        """Limits, default ttl, codec and eviction, as kept in the store."""
+        return self._engine.settings
+
+    def configure(
+        self,
+        *,
+        limits: Limits | Default = DEFAULT,
+        ttl: Seconds | Default = DEFAULT,
+        evict: str | Default | None = DEFAULT,
+    ) -> None:
+        """Change what the store keeps about itself; what is left out stays. One disk sync.
+
+        Raises TypeError or ValueError, and changes nothing, for settings that make no sense.
+
+        >>> import kvmap
+        >>> with kvmap.open(":memory:") as d:
+        ...     d.configure(ttl=60, limits=kvmap.Limits(entries=1000), evict="sieve")
+        ...     d.settings.ttl, d.settings.evict
+        (60.0, 'sieve')
+        """
+        settings = self._engine.settings.changed(limits=limits, ttl=ttl, evict=evict)
+        self._refuse_in_block("configure")
+        self._engine.configure(settings)
+        self._use(settings)
+
+    def refresh(self) -> None:
+        """Move a snapshot to the store's present state; any other map is always there.
+
+        O(bytes written since). See `kvmap.snapshot`.
+
+        >>> import kvmap
+        >>> with kvmap.open() as d:
+        ...     d["ada"] = 1
+        ...     with kvmap.snapshot(d.path) as then:
+        ...         d["ada"] = 2
+        ...         before = then["ada"]
+        ...         then.refresh()
+        ...         before, then["ada"]
+        (1, 2)
+        """
+        self._engine.refresh()
+        self._use(self._engine.settings)
+
+    def load(self, progress: Progress | None = None) -> None:
+        """Read the whole index, which is otherwise read when it is first needed.
+
+        `progress` is called as progress(done_bytes, total_bytes). O(bytes of the store), or of its
+        hint file.
+
+        >>> import kvmap
+        >>> with kvmap.open() as d:
+        ...     d.load()
+        """
+        self._engine.load(progress)
+
+    @property
+    def path(self) -> Path:
+        """The store's directory. Raises ValueError where the store has none."""
+        path = self._engine.path
+        if path is None:
+            raise ValueError(f"{self._engine.name} has no directory")
+        return path
+
+    @property
+    def name(self) -> str:
+        """The store's path, or its URL without a password, or ":memory:"."""
+        return self._engine.name
+
+    # Closing
+
+    def close(self) -> None:
+        """Sync the files and let go of the store; closing twice is harmless.
+
+        Inside a transaction's block its writes are undone. One disk sync for each shard that was
+        written to, and a few more. Raises OSError where the disk refuses; the store is let go of all
+        the same, and what was written stays.
+
+        >>> import kvmap
+        >>> d = kvmap.open(":memory:")
+        >>> d.close()
+        >>> d.closed
+        True
+        """
+        if self._engine.closed:
+            return
+        if self._open_blocks and not self.in_block:
+            with self.transaction():  # waits for the blocks of others to end
+                pass
+        self._close()
+
+    def _close(self) -> None:
+        try:
+            if not self._open_blocks:
+                self._write_back()
+        finally:
+            try:
+                self._blocks.abandon()
+                self._engine.close()
+            finally:
+                lifecycle.unregister(self)
+                self._changed_any()
+
+    def close_at_exit(self) -> None:
+        """Close, and undo the transactions of all threads. For the end of the process."""
+        if not self._engine.closed:
+            self._blocks.abandon()
+            self._close()
+
+    def after_fork(self) -> None:
+        """Let the parent keep the store. For a forked child."""
+        self._blocks.abandon_after_fork()
+        self._engine.after_fork()
+
+    @property
+    def closed(self) -> bool:
+        """Whether the map was closed, or belongs to the process this one was forked from."""
+        return self._engine.closed
+
+    def __enter__(self) -> Self:
+        self._engine.state()  # raises where it is closed
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        engine = self.__dict__.get("_engine")
+        if engine is not None and not engine.closed:
+            warnings.warn(f"{self!r} was never closed", ResourceWarning, stacklevel=2, source=self)
+            self._close()
+
+    # Showing
+
+    def __repr__(self) -> str:
+        engine = self.__dict__.get("_engine")
+        if engine is None:
+            return "<KVMap, not open>"
+        if engine.closed:
+            return f"<KVMap {engine.name!r}, closed>"
+        count, shown = self._peek()
+        if count is None:
+            return f"<KVMap {engine.name!r}>"
+        entries = ", ".join([f"{keys.shown(key)}: {value}" for key, value in shown])
+        more = f", … {count - len(shown):,} more" if count > len(shown) else ""
+        return f"<KVMap {engine.name!r} {{{entries}{more}}}>"
+
+    def _peek(self) -> tuple[int | None, list[tuple[Key, str]]]:
+        """How many entries there are, and the first few; never raises, never waits."""
+        try:
+            count, found = self._engine.peek(_SHOWN)
+            return count, [(key, keys.shown(self._decode(text))) for key, text in found]
+        except Exception:  # a repr says what it can
+            return None, []
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        count, shown = self._peek()
+        rows = [f"<tr><td>{escape(keys.shown(k))}</td><td>{escape(v)}</td></tr>" for k, v in shown]
+        if count is not None and count > len(shown):
+            rows.append(f"<tr><td colspan=2>… {count - len(shown):,} more</td></tr>")
+        title = "closed" if self.closed else "" if count is None else f"{count:,} entries"
+        caption = f"<caption>KVMap {escape(repr(self._engine.name))}, {title}</caption>"
+        return f"<table>{caption}{''.join(rows)}</table>"
+
+    def _ipython_key_completions_(self) -> list[Any]:
+        _, found = self._engine.peek(1000)
+        return [key for key, _ in found if isinstance(key, str)]
+
+    # Making
+
     @classmethod
     def fromkeys(
         cls,
-        iterable: Iterable[Any],
+        iterable: Iterable[T],
         value: Any = None,
         /,
         *,
         path: str | os.PathLike[str] | None = None,
-    ) -> KVMap[Any]:
-        """A new store, open, with these keys, which all have the same value.
+    ) -> KVMap[T, Any]:
+        """A new store, open, with these keys, which all have the same value. O(n).
 
         `path` is where to make it; by default, as for `kvmap.open`, in the temporary directory.
-        Raises FileExistsError where there is something already. O(n).
+        Raises FileExistsError where there is something already.
 
         >>> from kvmap import KVMap
-        >>> with KVMap.fromkeys(["ada", "bob"], 0) as d:
+        >>> with KVMap.fromkeys(["ada", "bob"], 0, path=":memory:") as d:
         ...     dict(d)
         {'ada': 0, 'bob': 0}
         """
-        from kvmap import open  # which makes maps, so that it can't be known up there
+        from kvmap.opening import open_new
 
         entries = dict.fromkeys(iterable, value)
-        if path is not None and os.path.lexists(path):
-            raise FileExistsError(EEXIST, "fromkeys makes a new store", os.fspath(path))
-        d = open(path)
+        d: KVMap[T, Any] = open_new(path)
         try:
-            d.update(entries)
+            d.set_many(entries)
         except BaseException:
             d.close()
             raise
         return d
 
-    def memoize(
-        self,
-        *,
-        ttl: Seconds | _Default = DEFAULT,
-        key: Callable[..., Key] | None = None,
-        ignore: Iterable[str] = (),
-    ) -> Memoize:
-        """Keep a function's results in the map: `@d.memoize(ttl=60)`.
-
-        An entry's key tells the function and its arguments: `weather.forecast(city='Rome', days=3)`.
-        `ttl` is as for `set`. `key` makes the key from the arguments instead, and `ignore` names
-        parameters that the key shall not tell, such as a method's `self`.
-
-        The decorated function has `forget(*arguments)` and `forget_all()`. Threads that ask for the
-        same result wait for the one that computes it. What is returned is always the value as the
-        map gives it back, so that the first call returns what later ones do.
-
-        Raises TypeError or ValueError at the call where JSON can't hold the result, and TypeError
-        where an argument can't be told in a key.
-
-        >>> import kvmap
-        >>> with kvmap.open() as d:
-        ...
-        ...     @d.memoize(ttl=60)
-        ...     def area(width, height=1):
-        ...         print("computing")
-        ...         return width * height
-        ...
-        ...     area(2, 3), area(height=3, width=2), area.forget(2, 3)
-        computing
-        (6, 6, True)
-        """
-        self._expires(ttl)  # refuses what is no time to live, here and not at the first call
-        options: dict[str, Any] = {} if isinstance(ttl, _Default) else {"ttl": ttl}
-        from kvmap.memoize import Memoize
-
-        return Memoize(self, options, key, ignore)
-
-    def copy(self) -> dict[Key, V]:
+    def copy(self) -> dict[K, V]:
         """A plain dict with the same entries, every value decoded. O(bytes of the store).
 
         Other threads' writes wait meanwhile.
 
         >>> import kvmap
-        >>> with kvmap.open() as d:
+        >>> with kvmap.open(":memory:") as d:
         ...     d["ada"] = (1, 2)
         ...     d.copy()
         {'ada': [1, 2]}
         """
-        with self._lock:
-            return dict(self._items())
-
-    def __eq__(self, other: object) -> bool:
-        if self is other:
-            return True
-        if not isinstance(other, Mapping):
-            return NotImplemented
-        return len(self) == len(other) and self.copy() == dict(other.items())
-
-    @overload
-    def __or__(self, other: dict[Any, V] | KVMap[V]) -> dict[Any, V]: ...
-    @overload
-    def __or__(self, other: dict[Any, T] | KVMap[T]) -> dict[Any, V | T]: ...
-    def __or__(self, other: Any) -> Any:
-        if not isinstance(other, (dict, KVMap)):
-            return NotImplemented
-        return {**self.copy(), **other}
-
-    @overload
-    def __ror__(self, other: dict[Any, V]) -> dict[Any, V]: ...
-    @overload
-    def __ror__(self, other: dict[Any, T]) -> dict[Any, V | T]: ...
-    def __ror__(self, other: Any) -> Any:
-        if not isinstance(other, dict):
-            return NotImplemented
-        return {**other, **self.copy()}
-
-    @overload  # type: ignore[misc]
-    def __ior__(self, other: SupportsKeysAndGetItem[Any, V]) -> Self: ...
-    @overload
-    def __ior__(self, other: Iterable[tuple[Any, V]]) -> Self: ...
-    def __ior__(self, other: Any) -> Self:  # type: ignore[misc]
-        self.update(other)
-        return self
-
-    def __repr__(self) -> str:
-        # Without a lock and without reading: a debugger asks at any moment.
-        if "_why" not in self.__dict__:
-            return "<KVMap, not open>"
-        path = str(self.path)
-        if self._why is not None:
-            return f"<KVMap {path!r}, closed>"
-        if self._complete is None:
-            return f"<KVMap {path!r}>"
-        return f"<KVMap {path!r}, {len(self._base)} entries>"
-
-    def __copy__(self) -> NoReturn:
-        raise TypeError("a KVMap owns its store and can't be copied; d.copy() makes a plain dict")
-
-    def __deepcopy__(self, memo: object) -> NoReturn:
-        self.__copy__()
-
-    def __reduce_ex__(self, protocol: object) -> NoReturn:
-        raise TypeError(
-            "a KVMap owns its store and can't be pickled; send d.path and open it there once it "
-            "is closed here, or send d.copy()"
-        )
+        try:
+            with self.transaction():
+                return dict(self._iterate(False))
+        except ReadOnlyError:
+            return dict(self._iterate(False))
 
 
-def _decode_all(texts: list[bytes]) -> list[Any]:
-    """The values of these texts; none where one of them is not JSON.
+class _Promise:
+    """The values of entries that expire soon, for the thread that has just listed all keys.
 
-    Texts that are none alone might be together, but only where somebody put them there with the
-    right checksums, who could have put anything there.
+    `dict(d)` lists the keys and then reads each value. Time stands still for it: an entry that
+    expires in between is read once more. A key that anybody writes or deletes is none of these.
     """
-    try:
-        if len(texts) == 1:
-            return [loads(texts[0])]
-        values: list[Any] = loads(b"[" + b",".join(texts) + b"]")
-    except JSONDecodeError:
-        return []
-    return values if len(values) == len(texts) else []
 
+    def __init__(self, texts: dict[Key, bytes]) -> None:
+        self._thread = threading.get_ident()
+        self._texts = texts
 
-def check_ttl(ttl: Seconds) -> float:
-    """A time to live in seconds; infinite for None. Raises TypeError or ValueError."""
-    if ttl is None:
-        return INF
-    if isinstance(ttl, timedelta):
-        ttl = ttl.total_seconds()
-    if isinstance(ttl, bool) or not isinstance(ttl, (int, float)):
-        raise TypeError(f"ttl must be seconds (int, float), a timedelta or None, not {ttl!r}")
-    if not 0 < ttl < INF:
-        raise ValueError(f"ttl must be above 0 and finite, not {ttl!r}; None stands for forever")
-    return float(ttl)
+    def take(self, key: Key) -> bytes | None:
+        """The text of such an entry, once."""
+        if self._thread != threading.get_ident():
+            return None
+        return self._texts.pop(key, None)
 
-
-_open_maps: weakref.WeakValueDictionary[int, KVMap[Any]] = weakref.WeakValueDictionary()
-
-
-def _close_all() -> None:
-    with ExitStack() as stack:  # which goes on where one of them fails
-        for each in list(_open_maps.values()):
-            stack.callback(each.close)
-
-
-def _after_fork_all() -> None:
-    for each in list(_open_maps.values()):
-        each._after_fork()
-
-
-atexit.register(_close_all)
-os.register_at_fork(after_in_child=_after_fork_all)
+    def drop(self, key: Key) -> None:
+        """The entry was changed."""
+        self._texts.pop(key, None)

@@ -1,90 +1,133 @@
-"""The front door: `kvmap.open`."""
+"""The front door: `kvmap.open` and `kvmap.snapshot` choose an engine and put a map before it."""
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from typing import Any, TypeVar, overload
 
-from kvmap.files import Files
-from kvmap.manifest import Limits, check_shards
-from kvmap.mapping import KVMap, Seconds, check_ttl
-from kvmap.record import INF
-from kvmap.store import Store
+from kvmap import codecs
+from kvmap.engine import Engine, check_seconds
+from kvmap.limits import Limits
+from kvmap.mapping import KVMap
+from kvmap.settings import DEFAULT, Default, Seconds, Settings
 
 V = TypeVar("V")
 
+MEMORY = ":memory:"
+"""In place of a path: a map that is not kept."""
+
+_SCHEMES = ("redis://", "rediss://", "unix://", "valkey://", "valkeys://")
+
 
 @overload
 def open(
     path: str | os.PathLike[str] | None = None,
     flag: str = "c",
     *,
-    ttl: Seconds = None,
-    timeout: float = 0,
-    sync: bool = False,
-    shards: int = 64,
-    limits: Limits | None = None,
-    mode: int = 0o700,
-    encode: Callable[[Any], Any] | None = None,
+    type: None = None,
     decode: None = None,
+    encode: Callable[[Any], Any] | None = None,
+    ttl: Seconds | Default = DEFAULT,
+    limits: Limits | Default = DEFAULT,
+    evict: str | Default | None = DEFAULT,
+    codec: str | Default = DEFAULT,
+    timeout: float = 0,
+    sync: bool = False,
     writeback: bool = False,
-    files: Files | None = None,
-) -> KVMap[Any]: ...
+    shards: int | None = None,
+    mode: int = 0o700,
+    name: str | None = None,
+) -> KVMap[Any, Any]: ...
 @overload
 def open(
     path: str | os.PathLike[str] | None = None,
     flag: str = "c",
     *,
-    ttl: Seconds = None,
+    type: type[V],
+    decode: None = None,
+    encode: None = None,
+    ttl: Seconds | Default = DEFAULT,
+    limits: Limits | Default = DEFAULT,
+    evict: str | Default | None = DEFAULT,
+    codec: str | Default = DEFAULT,
     timeout: float = 0,
     sync: bool = False,
-    shards: int = 64,
-    limits: Limits | None = None,
-    mode: int = 0o700,
-    encode: Callable[[Any], Any] | None = None,
-    decode: Callable[[Any], V],
     writeback: bool = False,
-    files: Files | None = None,
-) -> KVMap[V]: ...
+    shards: int | None = None,
+    mode: int = 0o700,
+    name: str | None = None,
+) -> KVMap[Any, V]: ...
+@overload
 def open(
     path: str | os.PathLike[str] | None = None,
     flag: str = "c",
     *,
-    ttl: Seconds = None,
+    type: None = None,
+    decode: Callable[[Any], V],
+    encode: Callable[[Any], Any] | None = None,
+    ttl: Seconds | Default = DEFAULT,
+    limits: Limits | Default = DEFAULT,
+    evict: str | Default | None = DEFAULT,
+    codec: str | Default = DEFAULT,
     timeout: float = 0,
     sync: bool = False,
-    shards: int = 64,
-    limits: Limits | None = None,
-    mode: int = 0o700,
-    encode: Callable[[Any], Any] | None = None,
-    decode: Callable[[Any], Any] | None = None,
     writeback: bool = False,
-    files: Files | None = None,
-) -> KVMap[Any]:
-    """Open the store in a directory, and make it where there is none.
+    shards: int | None = None,
+    mode: int = 0o700,
+    name: str | None = None,
+) -> KVMap[Any, V]: ...
+@overload
+def open(path: Any, flag: str = "c", **options: Any) -> KVMap[Any, Any]: ...
+def open(
+    path: Any = None,
+    flag: str = "c",
+    *,
+    type: Any = None,
+    decode: Callable[[Any], Any] | None = None,
+    encode: Callable[[Any], Any] | None = None,
+    ttl: Seconds | Default = DEFAULT,
+    limits: Limits | Default = DEFAULT,
+    evict: str | Default | None = DEFAULT,
+    codec: str | Default = DEFAULT,
+    timeout: float = 0,
+    sync: bool = False,
+    writeback: bool = False,
+    shards: int | None = None,
+    mode: int = 0o700,
+    name: str | None = None,
+) -> KVMap[Any, Any]:
+    """Open a store, and make it where there is none.
 
-    A context manager closes it; the map owns the store until then. Costs about a millisecond,
-    whatever the store's size: a shard is read when one of its keys is first asked for.
+    A context manager closes it; on a directory the map owns the store until then. Costs about a
+    millisecond, whatever the store's size: a shard is read when one of its keys is first asked for.
 
-    - `path`: a directory. None makes a new one under the system's temporary directory, and
-      `d.path` tells where; it stays after closing.
+    - `path`: a directory; parents that are missing are made. Or ":memory:" for a map that is not
+      kept, or a URL such as "redis://localhost:6379/0/sessions", or a client object of redis-py.
+      None makes a new directory under the system's temporary directory, and `d.path` says where; it
+      stays after closing.
     - `flag`: "c" makes the store if it is missing, "w" and "r" want it to be there, "r" refuses
-      every write, "n" starts empty (only kvmap's own files are removed).
-    - `ttl`: how long entries live for which the write names nothing else: seconds or a timedelta.
-      Kept in the store; None leaves what is kept.
-    - `timeout`: seconds to wait for another owner to let go; 0 fails at once.
+      every write, "n" starts empty (only kvmap's own data is removed).
+    - `type`: the type of the values: a dataclass, TypedDict, attrs class, msgspec struct or pydantic
+      model. It needs msgspec or pydantic.
+    - `encode`, `decode`: called with each value on its way in and out, instead of `type`.
+    - `timeout`: seconds to wait for another owner to let go; 0 fails at once. On a server: seconds
+      that a call may take; 0 is the client's own setting.
     - `sync`: a write returns when it would survive a power cut, at the cost of one disk sync.
-    - `shards`: into how many files a new store is split, a power of two up to 4,096. Fixed then.
-      With fewer, the last step of a compaction takes longer; more than 64 share 65 maps, so that
-      at random each access may cost 20 µs. At a million keys, 16, 64 and 256 shards make the
-      slowest write 105, 55 and 30 ms.
-    - `limits`: bounds on keys, values and the store, kept in the store; None leaves what is kept.
-    - `mode`: permissions of a new store's directory; by default only its owner gets in.
-    - `encode`, `decode`: called with each value on its way in and out, for what JSON can't hold.
     - `writeback`: remember the values handed out, and write those that were changed in place at
       `sync()`, `close()` and both ends of a transaction.
-    - `files`: stands in for the operating system; for tests.
+    - `shards`: into how many files, or parts on a server, a new store is split: a power of two.
+    - `mode`: permissions of a new store's directory; by default only its owner gets in.
+    - `name`: the store's name on a server, where the URL has none.
+
+    These are kept in the store; an option that is left out leaves what is kept:
+
+    - `ttl`: how long entries live for which the write names nothing else: seconds or a timedelta;
+      None: they stay.
+    - `limits`: bounds on keys, values and the store, see `kvmap.Limits`.
+    - `evict`: how room is made at a bound: "oldest" or "sieve"; None: the write raises LimitError.
+    - `codec`: "json" or "extended", for a new store.
 
     Raises StoreLockedError where the store is open elsewhere, NotAStoreError where the path is
     something else, FileNotFoundError with "w" and "r" where there is nothing, and TypeError or
@@ -100,43 +143,107 @@ def open(
     """
     if flag not in ("c", "w", "r", "n"):
         raise ValueError(f"flag must be 'c', 'w', 'r' or 'n', not {flag!r}")
-    check_shards(shards)
-    _check_options(timeout, limits, mode, encode, decode)
-    seconds = check_ttl(ttl)
-    store = Store.open(
-        new_path() if path is None else _whole_path(path),
-        flag,
-        timeout=timeout,
-        shards=shards,
-        limits=limits,
-        ttl=None if seconds == INF else seconds,
-        mode=mode,
-        files=files or Files(),
-    )
+    if not isinstance(limits, (Limits, Default)):
+        raise TypeError(f"limits must be kvmap.Limits, not {limits!r}")
+    check_seconds(timeout, "timeout")
+    _check_mode(mode)
+    codecs.make("json", type=type, encode=encode, decode=decode)  # refuses before anything is made
+    Settings(limits=Limits(entries=1)).changed(ttl=ttl, evict=evict, codec=codec)
+
+    def change(kept: Settings) -> Settings:
+        return kept.changed(limits=limits, ttl=ttl, evict=evict, codec=codec)
+
+    engine: Engine
+    if path == MEMORY:
+        from kvmap.memory import MemoryEngine
+
+        if flag in "rw":
+            raise FileNotFoundError(errno.ENOENT, "a map in memory is always new", path)
+        engine = MemoryEngine(change(Settings()))
+    elif _is_server(path):
+        from kvmap import redis
+
+        engine = redis.open_engine(
+            path, flag, name=name, timeout=timeout, sync=sync, shards=shards, change=change
+        )
+    else:
+        from kvmap import disk
+
+        where = new_path() if path is None else whole_path(path)
+        engine = disk.open_engine(
+            where, flag, timeout=timeout, sync=sync, shards=shards, mode=mode, change=change
+        )
+    return before(engine, type=type, encode=encode, decode=decode, writeback=writeback)
+
+
+def before(
+    engine: Engine,
+    *,
+    type: Any = None,
+    encode: Callable[[Any], Any] | None = None,
+    decode: Callable[[Any], Any] | None = None,
+    writeback: bool = False,
+) -> KVMap[Any, Any]:
+    """Put a map before an open engine; where that fails, close the engine."""
     try:
-        return KVMap(store, sync=sync, encode=encode, decode=decode, writeback=writeback)
+        codec = codecs.make(engine.settings.codec, type=type, encode=encode, decode=decode)
+        return KVMap(engine, codec, writeback=writeback)
     except BaseException:
-        store.release()
+        engine.close()
         raise
 
 
-def _check_options(timeout: Any, limits: Any, mode: Any, encode: Any, decode: Any) -> None:
-    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
-        raise TypeError(f"timeout must be seconds, not {timeout!r}")
-    if not timeout >= 0:
-        raise ValueError(f"timeout must be 0 or more seconds, not {timeout!r}")
-    if not isinstance(limits, Limits | None):
-        raise TypeError(f"limits must be kvmap.Limits or None, not {limits!r}")
-    if type(mode) is not int:
+def snapshot(
+    path: str | os.PathLike[str],
+    *,
+    type: Any = None,
+    encode: Callable[[Any], Any] | None = None,
+    decode: Callable[[Any], Any] | None = None,
+) -> KVMap[Any, Any]:
+    """A read-only map of a store on disk as it is now, also while its owner writes to it.
+
+    Takes no lock, writes nothing, and needs no permission but to read. Every entry is right or its
+    read raises; a batch or a transaction is there as a whole or not at all. `refresh()` moves the
+    map to the store's present state. O(bytes written since the store's last clean close).
+
+    Raises FileNotFoundError where there is nothing, NotAStoreError where the path is something else.
+
+    >>> import kvmap
+    >>> with kvmap.open() as d:
+    ...     d["ada"] = 1
+    ...     with kvmap.snapshot(d.path) as then:
+    ...         d["ada"] = 2
+    ...         then["ada"]
+    1
+    """
+    from kvmap import disk
+
+    return before(disk.open_snapshot(whole_path(path)), type=type, encode=encode, decode=decode)
+
+
+def open_new(path: str | os.PathLike[str] | None) -> KVMap[Any, Any]:
+    """Open a store that must not be there yet. Raises FileExistsError where there is something."""
+    if path is not None and path != MEMORY and os.path.lexists(path):
+        raise FileExistsError(errno.EEXIST, "fromkeys makes a new store", os.fspath(path))
+    return open(path)
+
+
+def _is_server(path: Any) -> bool:
+    """Whether this is a URL, or a client object, of a server."""
+    if isinstance(path, str):
+        return path.startswith(_SCHEMES)
+    return not isinstance(path, (bytes, os.PathLike)) and hasattr(path, "execute_command")
+
+
+def _check_mode(mode: Any) -> None:
+    if not isinstance(mode, int) or isinstance(mode, bool):
         raise TypeError(f"mode must be an int such as 0o700, not {mode!r}")
     if not 0 <= mode <= 0o7777:
         raise ValueError(f"mode must be permissions such as 0o700, not {mode}")
-    for name, hook in (("encode", encode), ("decode", decode)):
-        if hook is not None and not callable(hook):
-            raise TypeError(f"{name} must be callable or None, not {hook!r}")
 
 
-def _whole_path(path: str | os.PathLike[str]) -> str:
+def whole_path(path: str | os.PathLike[str]) -> str:
+    """The absolute path. Raises TypeError or ValueError for what is no path."""
     name = os.fspath(path)
     if not isinstance(name, str):
         raise TypeError(f"path must be a str or an os.PathLike of one, not {path!r}")

@@ -1,24 +1,19 @@
-"""Figures about an open store: live and dead bytes, sizes of values, coming deadlines."""
+"""Figures about a store, whatever the engine."""
 
 from __future__ import annotations
 
 import math
-import os
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
-
-from kvmap.keys import Key
-from kvmap.record import Entry, deadline, unpack_value
-from kvmap.store import Store
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 
 HOURS = 24
 """How far ahead deadlines are counted hour by hour."""
 
 
 @dataclass(frozen=True)
-class ShardStats:
-    """One shard's bytes: `live` ones hold entries, `dead` ones go at the next compaction."""
+class PartStats:
+    """One shard's or partition's bytes: `live` ones hold entries, `dead` ones can be given back."""
 
     number: int
     live: int
@@ -44,6 +39,22 @@ class Deadlines:
 
 
 @dataclass(frozen=True)
+class Counts:
+    """What happened since the map was opened. Reads are counted where `open` was asked to."""
+
+    hits: int | None = None
+    misses: int | None = None
+    evictions: int = 0
+    expirations: int = 0
+
+    @property
+    def hit_ratio(self) -> float | None:
+        """Hits by reads; None where no read was counted."""
+        reads = (self.hits or 0) + (self.misses or 0)
+        return (self.hits or 0) / reads if reads else None
+
+
+@dataclass(frozen=True)
 class Stats:
     """What `KVMap.stats()` returns; `dataclasses.asdict` makes it JSON."""
 
@@ -55,59 +66,34 @@ class Stats:
     dead_bytes: int
     """Bytes of overwritten, deleted and expired records."""
     disk_bytes: int
-    """Bytes of all files, reserved space included."""
+    """Bytes of all files; of memory, on a server."""
     files: int
-    shards: tuple[ShardStats, ...]
+    parts: tuple[PartStats, ...]
+    """The shards, or a server's partitions."""
     value_sizes: tuple[Sizes, ...]
     """By powers of two, smallest first, none left out between the smallest and the largest."""
     deadlines: Deadlines
+    counts: Counts = field(default_factory=Counts)
 
 
-def measure(store: Store, index: Mapping[Key, Entry], now: float) -> Stats:
-    """Add up what the index tells. O(entries); no value is read."""
-    lengths: Counter[int] = Counter()
-    hours = [0] * HOURS
-    total = later = timed = 0
-    for entry in index.values():
-        start, end = unpack_value(entry)[:2]
-        size = end - start
-        total += size
-        lengths[size.bit_length()] += 1
-        expires = deadline(entry)
-        if expires != math.inf:
-            timed += 1
-            hour = int((expires - now) // 3600)
-            if hour < HOURS:
-                hours[max(hour, 0)] += 1
-            else:
-                later += 1
-    sizes = _file_sizes(store)
-    return Stats(
-        entries=len(index),
-        value_bytes=total,
-        live_bytes=sum([shard.live for shard in store.shards]),
-        dead_bytes=sum([shard.dead for shard in store.shards]),
-        disk_bytes=sum(sizes),
-        files=len(sizes),
-        shards=tuple([ShardStats(each.number, each.live, each.dead) for each in store.shards]),
-        value_sizes=tuple(
-            [
-                Sizes(1 << bits >> 1, (1 << bits) - 1, lengths[bits])
-                for bits in range(min(lengths, default=1), max(lengths, default=0) + 1)
-            ]
-        ),
-        deadlines=Deadlines(tuple(hours), later, len(index) - timed),
+def spread(sizes: Iterable[int]) -> tuple[Sizes, ...]:
+    """How values of these sizes, in bytes, spread over the powers of two."""
+    lengths = Counter(size.bit_length() for size in sizes)
+    return tuple(
+        Sizes(1 << bits >> 1, (1 << bits) - 1, lengths[bits])
+        for bits in range(min(lengths, default=1), max(lengths, default=0) + 1)
     )
 
 
-def _file_sizes(store: Store) -> list[int]:
-    files, found = store.files, []
-    folders = [store.path]
-    for folder in folders:
-        for name in files.names(folder):
-            path = os.path.join(folder, name)
-            if files.is_folder(path):
-                folders.append(path)
-            else:
-                found.append(files.size(path) or 0)
-    return found
+def coming(deadlines: Iterable[float], now: float) -> Deadlines:
+    """How these deadlines spread over the coming hours; infinite ones are those that never come."""
+    hours, later, never = [0] * HOURS, 0, 0
+    for deadline in deadlines:
+        hour = (deadline - now) // 3600
+        if hour < HOURS:
+            hours[max(int(hour), 0)] += 1
+        elif deadline == math.inf:
+            never += 1
+        else:
+            later += 1
+    return Deadlines(tuple(hours), later, never)

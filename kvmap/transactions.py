@@ -1,93 +1,298 @@
-"""Transactions: writes that are collected in the journal and then made as one."""
+"""Transactions and edits: a block's writes are buffered, and leaving the block is one commit."""
 
 from __future__ import annotations
 
+import sys
 import threading
+from collections.abc import Callable
+from contextvars import ContextVar
+from functools import partial
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
-from kvmap import keys
+from kvmap.buffer import Buffer
+from kvmap.engine import Engine, State
 from kvmap.errors import StoreClosedError
-from kvmap.keys import Key
-from kvmap.overlay import Overlay
-from kvmap.record import TAIL, Entry, moved, number, unpack_order, unpack_shard, unpack_value
-from kvmap.writer import Batch, WritableStore
+
+if TYPE_CHECKING:
+    import asyncio
+
+T = TypeVar("T")
 
 
-class TransactionalStore(WritableStore):
-    """A store in which one thread at a time can make many writes at once."""
+def _current_task() -> asyncio.Task[Any] | None:
+    """The asyncio task that is running here. A program that never imported asyncio has none."""
+    events: Any = sys.modules.get("asyncio.events")
+    if events is None or events._get_running_loop() is None:
+        return None
+    found: asyncio.Task[Any] | None = sys.modules["asyncio"].current_task()
+    return found
 
-    def _begin_transaction(self) -> None:
-        with self._gate:
-            self._index = {}
-            self._writer = threading.get_ident()
-            self._overlay = self._target = Overlay(self._base)
 
-    def _end_transaction(self) -> None:
-        """Go back to the base; may be called again when it was interrupted."""
-        if self._why is not None:
+class Block:
+    """One transaction's block while it runs, and whose it is.
+
+    It belongs to the task that entered it, or to the thread where there is no task. The context
+    variable below takes it along into a thread that works for its owner, as `asyncio.to_thread`
+    starts one; a new task inherits the variable too, but is another task.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.buffer = Buffer(engine)
+        self.thread = threading.current_thread()
+        self.task = _current_task()
+
+    def __str__(self) -> str:
+        where = f"thread {self.thread.name!r}"
+        return where if self.task is None else f"task {self.task.get_name()!r} of {where}"
+
+    def is_mine(self) -> bool:
+        """Whether the caller, who has the block in its context, is in it."""
+        task = _current_task()
+        return not self.buffer.ended and (task is None or task is self.task)
+
+
+_entered: ContextVar[tuple[Block, ...]] = ContextVar("kvmap_blocks", default=())
+
+
+class Blocks:
+    """The blocks of one map that are open: at most one on a local engine, any number on a server."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.open: list[Block] = []
+        """Whether it is empty is all that a read or a write asks outside of transactions."""
+        self._engine = engine
+        self._wakers: list[Callable[[], None]] = []
+        """Each lets a task that waits for its turn try again."""
+
+    def mine(self) -> Block | None:
+        """The block that the caller is in."""
+        for block in reversed(_entered.get()):
+            if block in self.open and block.is_mine():
+                return block
+        return None
+
+    def view(self) -> State:
+        """What the caller reads."""
+        block = self.mine()
+        return self._engine if block is None else block.buffer
+
+    def writer(self) -> State:
+        """What the caller writes to. Raises RuntimeError where it would wait for its own thread."""
+        block = self.mine()
+        if block is not None:
+            return block.buffer
+        self._check_thread("write")
+        return self._engine
+
+    def _check_thread(self, what: str) -> None:
+        if not self._engine.held:
             return
-        overlay = self._overlay
-        if overlay is not None:
-            if self._handed is not None and not overlay.committed:
-                self._handed.clear()  # the block may have changed any of them in place
-            if overlay.passed:
-                self._rebuild_heap()
-        with self._gate:
-            self._target = self._index = self._base
-            self._overlay = None
-        if self._store.journal.end or self._store.stale:
-            self._store.drop_journal(sync=self._sync)
-
-    def _commit(self) -> None:
-        """Write the transaction's outcome: a commit line in the journal, then the shards.
-
-        No other write may follow before the transaction has ended, for it would be lost with it.
-        """
-        self._check_idle()
-        self._busy = True
-        overlay = self._overlay
-        if self._why is not None or overlay is None:
-            raise StoreClosedError(f"{self._why} ({self._store.path}); the transaction is undone")
-        for key, entry in overlay.lapsed.items():
-            overlay.tombstones.setdefault(key, self._removal(key, entry))
-        gone = [key for key in overlay.gone if key in overlay.fresh or key in overlay.tombstones]
-        lines = [
-            *[self._final(key, entry) for key, entry in overlay.over.items()],
-            *[self._final(key, entry) for key, entry in overlay.fresh.items()],
-            *[(*overlay.tombstones[key], key, None) for key in gone if key not in overlay.fresh],
-        ]
-        if lines:
-            self._target = self._base
-            try:
-                self._write(
-                    self._final_batch(lines),
-                    gone,
-                    seal=lambda: self._store.seal_journal(sync=self._sync),
+        for block in self.open:
+            if block.thread is threading.current_thread():
+                task = _current_task()
+                me = "this code" if task is None else f"task {task.get_name()!r}"
+                raise RuntimeError(
+                    f"{me} can't {what} while {block} is inside a transaction or an edit: it would "
+                    "wait for its own thread; use 'async with d.transaction()' or 'async with "
+                    "d.edit(key)', which let other tasks run meanwhile"
                 )
+
+    def enter(self) -> Block:
+        """Begin a block; waits for the block of another thread to end."""
+        self._check_thread("begin a transaction")
+        block = Block(self._engine)
+        try:
+            self._engine.hold(block)
+            return self._begin(block)
+        except BaseException:
+            self.leave(block)
+            raise
+
+    async def enter_async(self) -> Block:
+        """Begin a block; lets other tasks run while another block lasts."""
+        block = Block(self._engine)
+        try:
+            while not self._engine.hold(block, wait=False):
+                await self._released()
+            return self._begin(block)
+        except BaseException:
+            self.leave(block)
+            raise
+
+    def _begin(self, block: Block) -> Block:
+        self.open.append(block)
+        _entered.set((*[each for each in _entered.get() if not each.buffer.ended], block))
+        return block
+
+    async def _released(self) -> None:
+        """Return when a block may have ended."""
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[None] = loop.create_future()
+
+        def wake() -> None:
+            if not future.done():
+                future.set_result(None)
+
+        waker = partial(loop.call_soon_threadsafe, wake)
+        self._wakers.append(waker)
+        try:
+            if self._engine.held:  # asked again: it may have been released meanwhile
+                await future
+        finally:
+            if waker in self._wakers:
+                self._wakers.remove(waker)
+
+    def leave(self, block: Block) -> None:
+        """End a block, in whatever thread or task; what it has not committed is undone."""
+        block.buffer.ended = True
+        if block in self.open:
+            self.open.remove(block)
+        self._engine.release(block)
+        wakers, self._wakers = self._wakers, []
+        for waker in wakers:
+            try:
+                waker()
+            except RuntimeError:  # that task's loop is closed, so nobody waits
+                continue
+
+    def abandon(self) -> None:
+        """End all blocks; what they have not committed is undone."""
+        for block in list(self.open):
+            self.leave(block)
+
+    def abandon_after_fork(self) -> None:
+        """Forget the parent's blocks: a child has none of its threads or tasks."""
+        for block in self.open:
+            block.buffer.ended = True
+        self.open.clear()
+        self._wakers = []
+
+
+class Transaction:
+    """What `KVMap.transaction()` returns: a context manager, for `with` and for `async with`."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        blocks: Blocks,
+        write_back: Callable[[], None],
+        undone: Callable[[], None],
+    ) -> None:
+        self._engine = engine
+        self._blocks = blocks
+        self._write_back = write_back
+        """Called before the block and before its commit."""
+        self._undone = undone
+        """Called where the block is not committed."""
+        self._block: Block | None = None
+        """None inside another block, of which this one is a part."""
+        self._entered = False
+
+    def __enter__(self) -> Self:
+        self._once()
+        if self._blocks.mine() is None:
+            self._write_back()  # what was changed before the block is no part of it
+            self._block = self._blocks.enter()
+        return self
+
+    async def __aenter__(self) -> Self:
+        self._once()
+        if self._blocks.mine() is None:
+            self._block = await self._blocks.enter_async()
+            try:
+                self._write_back()
             except BaseException:
-                self._store.unseal_journal(sync=self._sync)
+                self._blocks.leave(self._block)
                 raise
-        overlay.committed = True
+        return self
 
-    def _final(self, key: Key, entry: Entry) -> tuple[int, bytes, Key, Entry]:
-        """The shard that a transaction's record goes into from the journal, and its line."""
-        end, size = unpack_value(entry)[1] + TAIL, unpack_order(entry)[1]
-        mapped = self._maps[unpack_shard(entry)[0]]
-        assert mapped is not None
-        return keys.bucket(key, self._mask), mapped[end - size : end], key, entry
+    def _once(self) -> None:
+        if self._entered:
+            raise RuntimeError("a transaction can be entered only once: make a new one")
+        self._entered = True
 
-    def _final_batch(self, lines: list[tuple[int, bytes, Key, Entry | None]]) -> Batch:
-        # A file's last record must be its latest: what is written after a crash counts from it.
-        lines.sort(key=lambda each: number(each[1]))
-        batch = Batch(self._store)
-        for shard, line, key, entry in lines:
-            old = self._base.get(key)
-            freed = 0 if old is None else unpack_order(old)[1]
-            at = batch.add(shard, line, -freed if entry is None else len(line) - freed)
-            if entry is not None:
-                end = unpack_value(entry)[1] + TAIL
-                batch.entries[key] = moved(entry, at + len(line) - end, shard)
-        # A key that was inserted and then overwritten in the block stays where it was inserted.
-        batch.entries = dict(
-            sorted(batch.entries.items(), key=lambda each: unpack_order(each[1])[0])
-        )
-        return batch
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        block = self._block
+        if block is None:
+            return
+        committed = False
+        try:
+            if kind is None:
+                self._write_back()
+                if block.buffer.ended:
+                    raise StoreClosedError("the map was closed inside the block, which is undone")
+                if block.buffer.changes:
+                    self._engine.commit(block.buffer.changes, block.buffer.seen)
+                committed = True
+        finally:
+            self._blocks.leave(block)
+            if not committed:
+                self._undone()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.__exit__(kind, error, traceback)
+
+
+class Edit(Generic[T]):
+    """What `KVMap.edit()` returns: a transaction whose block gets one value."""
+
+    def __init__(
+        self, transaction: Transaction, begin: Callable[[], T], finish: Callable[[T], None]
+    ) -> None:
+        self._transaction = transaction
+        self._begin = begin
+        """Reads the value that the block gets."""
+        self._finish = finish
+        """Writes it, if it has changed."""
+        self._value: T
+
+    def __enter__(self) -> T:
+        self._transaction.__enter__()
+        return self._read()
+
+    async def __aenter__(self) -> T:
+        await self._transaction.__aenter__()
+        return self._read()
+
+    def _read(self) -> T:
+        try:
+            self._value = self._begin()
+        except BaseException:
+            self._transaction.__exit__(*sys.exc_info())
+            raise
+        return self._value
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            if kind is None:
+                self._finish(self._value)
+        except BaseException:
+            self._transaction.__exit__(*sys.exc_info())
+            raise
+        self._transaction.__exit__(kind, error, traceback)
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.__exit__(kind, error, traceback)

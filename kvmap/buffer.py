@@ -1,0 +1,222 @@
+"""What a transaction's block sees and writes: its own changes over the engine's state."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+
+from kvmap import keys, values
+from kvmap.engine import INF, KEEP_DEADLINE, Changes, Condition, Engine, If, Seen
+from kvmap.keys import Key
+from kvmap.settings import Settings
+
+_PAGE = 256
+
+
+class Buffer:
+    """Implements `kvmap.engine.State`, whose docstrings hold; `changes` is what to commit.
+
+    Other writers wait meanwhile, or the engine's `commit` finds out what they have changed. So only
+    an expiry changes what is below, and an expired key stays a key of the buffer.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.changes = Changes()
+        self.seen = Seen()
+        self.ended = False
+        """Whether the block has ended, so that an iterator that outlives it goes no further."""
+        self._engine = engine
+        self._fresh: set[Key] = set()
+        """Written keys that the engine's state lacks, or that were deleted before: they come last."""
+        self._timed = False
+        """Whether any written entry has a deadline."""
+        self._writes = 0
+        self._resized = 0
+        """Entries inserted less entries deleted in the block."""
+
+    @property
+    def settings(self) -> Settings:
+        return self._engine.settings
+
+    @property
+    def version(self) -> int:
+        return self._engine.version + self._writes + self.ended
+
+    @property
+    def net_size(self) -> int:
+        return self._engine.net_size + self._resized
+
+    @property
+    def next_deadline(self) -> float:
+        soonest = self._engine.next_deadline
+        if self._timed:
+            soonest = min(soonest, *[deadline for _, deadline in self.changes.written.values()])
+        return soonest
+
+    def now(self) -> float:
+        return self._engine.now()
+
+    # Reading
+
+    def get(self, key: Key, /) -> bytes | None:
+        self._check_open()
+        written = self.changes.written.get(key)
+        if written is not None:
+            return written[0] if written[1] == INF or written[1] > self.now() else None
+        if key in self.changes.deleted:
+            return None
+        text = self._engine.get(key)
+        self.seen.texts.setdefault(key, text)
+        return text
+
+    def get_many(self, keys: Iterable[Key], /) -> list[bytes | None]:
+        return [self.get(key) for key in keys]
+
+    def __contains__(self, key: object, /) -> bool:
+        return self.get(key) is not None
+
+    def __len__(self) -> int:
+        self._see_all()
+        if not self._timed and self._engine.next_deadline == INF:
+            return len(self._engine) - len(self.changes.deleted) + len(self._fresh)
+        return sum(map(len, self.keys()))
+
+    def keys(self, *, reverse: bool = False) -> Iterator[list[Key]]:
+        return (found for found, _ in self.items(reverse=reverse))
+
+    def items(self, *, reverse: bool = False) -> Iterator[tuple[list[Key], list[bytes]]]:
+        self._see_all()
+        below, own = self._below(reverse), self._own(reverse)
+        return self._live(own, below) if reverse else self._live(below, own)
+
+    def _live(self, *parts: Iterator[list[Key]]) -> Iterator[tuple[list[Key], list[bytes]]]:
+        for part in parts:
+            for page in part:
+                found = dict(zip(page, self.get_many(page), strict=True))
+                live = {key: text for key, text in found.items() if text is not None}
+                yield list(live), list(live.values())
+
+    def _below(self, reverse: bool) -> Iterator[list[Key]]:
+        """The engine's keys that were not deleted, overwritten ones included."""
+        gone = self.changes.deleted
+        pages = self._engine.keys(reverse=reverse)
+        return ([key for key in page if key not in gone] for page in pages)
+
+    def _own(self, reverse: bool) -> Iterator[list[Key]]:
+        """The keys that come after the engine's."""
+        own = [key for key in self.changes.written if key in self._fresh]
+        names = reversed(own) if reverse else iter(own)
+        return iter(lambda: list(islice(names, _PAGE)), [])
+
+    def _see_all(self) -> None:
+        self._check_open()
+        if self.seen.state is None:
+            self.seen.state = self._engine.state()
+
+    def deadline(self, key: Key, /) -> float | None:
+        if self.get(key) is None:
+            return None
+        written = self.changes.written.get(key)
+        return self._engine.deadline(key) if written is None else written[1]
+
+    def expiring(self, seconds: float, /) -> dict[Key, bytes]:
+        moment = self.now() + seconds
+        soon = list(self._engine.expiring(seconds)) + [
+            key for key, (_, deadline) in self.changes.written.items() if deadline <= moment
+        ]
+        texts = {key: self.get(key) for key in soon if (self.deadline(key) or INF) <= moment}
+        return {key: text for key, text in texts.items() if text is not None}
+
+    # Writing
+
+    def put(self, key: Key, text: bytes, ttl: float, only_if: Condition = None, /) -> bool:
+        keys.text(key)
+        there = self.get(key)
+        if isinstance(only_if, If):
+            if (only_if is If.ABSENT) is not (there is None):
+                return False
+        elif only_if is not None and there != only_if:
+            return False
+        if ttl == KEEP_DEADLINE:
+            kept = self.deadline(key)
+            deadline = self._moment(self.settings.ttl) if kept is None else kept
+        else:
+            deadline = self._moment(ttl)
+        if there is None:
+            self._forget(key)  # an expired entry's place is not kept
+            self._fresh.add(key)
+            self._resized += 1
+        self._timed = self._timed or deadline != INF
+        self.changes.written[key] = text, deadline
+        self._writes += 1
+        return True
+
+    def _moment(self, ttl: float) -> float:
+        return INF if ttl == INF else self.now() + ttl
+
+    def _forget(self, key: Key) -> None:
+        """Take a key that is there, or has expired, out of what the block sees."""
+        if key not in self._fresh and (key in self.changes.written or key in self._engine):
+            self.changes.deleted.add(key)
+        self._fresh.discard(key)
+        self.changes.written.pop(key, None)
+
+    def put_many(self, texts: Mapping[Key, bytes], ttl: float, /) -> None:
+        for key in texts:
+            keys.text(key)
+        for key, text in texts.items():
+            self.put(key, text, ttl)
+
+    def setdefault(self, key: Key, text: bytes, ttl: float, /) -> bytes:
+        there = self.get(key)
+        if there is None:
+            self.put(key, text, ttl)
+        return text if there is None else there
+
+    def incr(
+        self, key: Key, by: int | float, default: int | float | None, ttl: float, /
+    ) -> int | float:
+        there = self.get(key)
+        if there is None:
+            if default is None:
+                raise KeyError(key)
+            there = values.encode(default)
+        text, total = values.add(there, by)
+        self.put(key, text, ttl)
+        return total
+
+    def expire(self, key: Key, ttl: float, /) -> bool:
+        there = self.get(key)
+        return there is not None and self.put(key, there, ttl)
+
+    def pop(self, key: Key, /) -> bytes | None:
+        there = self.get(key)
+        if there is not None:
+            self._forget(key)
+            self._resized -= 1
+            self._writes += 1
+        return there
+
+    def popitem(self, *, last: bool = True) -> tuple[Key, bytes] | None:
+        for page, texts in self.items(reverse=last):
+            for key, text in zip(page, texts, strict=True):
+                self.pop(key)
+                return key, text
+        return None
+
+    def delete(self, key: Key, /) -> bool:
+        return self.pop(key) is not None
+
+    def delete_many(self, keys: Iterable[Key], /) -> int:
+        return sum([self.delete(key) for key in dict.fromkeys(keys)])
+
+    def clear(self) -> None:
+        for page in list(self.keys()):
+            self.delete_many(page)
+
+    def purge(self) -> int:
+        return 0  # the engine's entries stay as they are while the block lasts
+
+    def _check_open(self) -> None:
+        if self.ended:
+            raise RuntimeError("the transaction that this iterator or view belongs to has ended")

@@ -1,0 +1,371 @@
+"""The engine for tests and for maps that need not outlive the process: a plain dict."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import count, islice
+from pathlib import Path
+
+from kvmap import keys, values
+from kvmap.deadlines import Deadlines
+from kvmap.engine import INF, KEEP_DEADLINE, Changes, Condition, If, Progress, Seen
+from kvmap.errors import LimitError, StoreClosedError
+from kvmap.keys import Key
+from kvmap.settings import Settings
+from kvmap.stats import Counts, Stats, coming, spread
+from kvmap.turn import Turn
+
+Entry = tuple[bytes, float, int]
+"""A text, its deadline, and the entry's place in the order."""
+
+_PAGE = 256
+_NAME = ":memory:"
+
+
+class MemoryEngine:
+    """Implements `kvmap.engine.Engine`, whose docstrings hold.
+
+    Every change is one call of a dict's method, so that a reader, who takes no lock, and an
+    interrupt meet all of it or none.
+    """
+
+    name = _NAME
+    path = None
+
+    def __init__(self, settings: Settings, clock: Callable[[], float] = time.time) -> None:
+        self.settings = settings
+        self.now = clock
+        self.version = 0
+        self.closed = False
+        self._entries: dict[Key, Entry] = {}
+        self._places = count(1)
+        self._deadlines = Deadlines()
+        self._turn = Turn()
+        self._expired = self._purged = 0
+        self._bytes = 0
+        """Bytes of the entries, counted while `settings.limits.store_bytes` asks for it."""
+
+    # Reading
+
+    def _live(self, key: object) -> Entry | None:
+        entry = self._entries.get(key)
+        if entry is None:
+            self._check_open()
+        elif entry[1] <= self.now() and entry[1] != INF:
+            return None
+        return entry
+
+    def get(self, key: Key, /) -> bytes | None:
+        entry = self._live(key)
+        return None if entry is None else entry[0]
+
+    def get_many(self, keys: Iterable[Key], /) -> list[bytes | None]:
+        with self._turn.lock:
+            return [self.get(key) for key in keys]
+
+    def __contains__(self, key: object, /) -> bool:
+        return self._live(key) is not None
+
+    def __len__(self) -> int:
+        self._sweep()
+        return len(self._entries)
+
+    @property
+    def net_size(self) -> int:
+        return len(self._entries) + self._expired
+
+    @property
+    def next_deadline(self) -> float:
+        return self._deadlines.soonest
+
+    def keys(self, *, reverse: bool = False) -> Iterator[list[Key]]:
+        return (list(page) for page in self._pages(reverse))
+
+    def items(self, *, reverse: bool = False) -> Iterator[tuple[list[Key], list[bytes]]]:
+        return ((list(page), list(page.values())) for page in self._pages(reverse))
+
+    def _pages(self, reverse: bool) -> Iterator[dict[Key, bytes]]:
+        self._sweep()
+        with self._turn.lock:
+            names, size = list(self._entries), self.net_size
+        return self._each_page(reversed(names) if reverse else iter(names), size)
+
+    def _each_page(self, names: Iterator[Key], size: int) -> Iterator[dict[Key, bytes]]:
+        while some := list(islice(names, _PAGE)):
+            self._sweep()
+            page = dict(zip(some, self.get_many(some), strict=True))
+            self._check_size(size)
+            yield {key: text for key, text in page.items() if text is not None}
+        self._check_open()
+        self._check_size(size)
+
+    def _check_size(self, size: int) -> None:
+        if self.net_size != size:
+            raise RuntimeError("dictionary changed size during iteration")
+
+    def deadline(self, key: Key, /) -> float | None:
+        entry = self._live(key)
+        return None if entry is None else entry[1]
+
+    def expiring(self, seconds: float, /) -> dict[Key, bytes]:
+        with self._turn.lock:
+            found = list(self._deadlines.until(self.now() + seconds))
+            entries = [(key, moment, self._live(key)) for moment, _, key in found]
+        return {key: each[0] for key, moment, each in entries if each and each[1] == moment}
+
+    # Writing
+
+    def put(self, key: Key, text: bytes, ttl: float, only_if: Condition = None, /) -> bool:
+        keys.text(key)
+        with self._turn.lock:
+            self._begin()
+            if only_if is not None:
+                there = self.get(key)
+                if isinstance(only_if, If):
+                    if (only_if is If.ABSENT) is not (there is None):
+                        return False
+                elif there != only_if:
+                    return False
+            self._publish({key: (text, self._moment(key, ttl))})
+            return True
+
+    def put_many(self, texts: Mapping[Key, bytes], ttl: float, /) -> None:
+        for key in texts:
+            keys.text(key)
+        with self._turn.lock:
+            self._begin()
+            self._publish({key: (text, self._moment(key, ttl)) for key, text in texts.items()})
+
+    def setdefault(self, key: Key, text: bytes, ttl: float, /) -> bytes:
+        with self._turn.lock:
+            self._begin()
+            there = self.get(key)
+            if there is None:
+                self.put(key, text, ttl)
+            return text if there is None else there
+
+    def incr(
+        self, key: Key, by: int | float, default: int | float | None, ttl: float, /
+    ) -> int | float:
+        with self._turn.lock:
+            self._begin()
+            there = self.get(key)
+            if there is None:
+                if default is None:
+                    raise KeyError(key)
+                there = values.encode(default)
+            text, total = values.add(there, by)
+            self.put(key, text, ttl)
+            return total
+
+    def expire(self, key: Key, ttl: float, /) -> bool:
+        with self._turn.lock:
+            self._begin()
+            there = self.get(key)
+            return there is not None and self.put(key, there, ttl)
+
+    def pop(self, key: Key, /) -> bytes | None:
+        with self._turn.lock:
+            self._begin()
+            there = self.get(key)
+            if there is not None:
+                self._drop([key])
+            return there
+
+    def popitem(self, *, last: bool = True) -> tuple[Key, bytes] | None:
+        with self._turn.lock:
+            self._begin()
+            for key in reversed(self._entries) if last else self._entries:
+                text = self._entries[key][0]
+                self._drop([key])
+                return key, text
+            return None
+
+    def delete(self, key: Key, /) -> bool:
+        return self.pop(key) is not None
+
+    def delete_many(self, keys: Iterable[Key], /) -> int:
+        with self._turn.lock:
+            self._begin()
+            there = [key for key in dict.fromkeys(keys) if key in self._entries]
+            self._drop(there)
+            return len(there)
+
+    def clear(self) -> None:
+        with self._turn.lock:
+            self._begin()
+            self._drop(list(self._entries))
+
+    def purge(self) -> int:
+        with self._turn.lock:
+            self._begin()
+            count, self._purged = self._expired - self._purged, self._expired
+            return count
+
+    def _check_open(self) -> None:
+        if self.closed:
+            raise StoreClosedError(f"the map is closed ({_NAME})")
+
+    def _begin(self) -> None:
+        """Get ready for a write; the caller has the lock."""
+        self._check_open()
+        if self._turn.holder is not None:
+            self._turn.wait()
+            self._check_open()
+        self._sweep()
+        if len(self._deadlines) > 2 * len(self._entries) + 1024:
+            self._deadlines.rebuild(
+                (moment, place, key)
+                for key, (_, moment, place) in self._entries.items()
+                if moment != INF
+            )
+
+    def _moment(self, key: Key, ttl: float) -> float:
+        if ttl == KEEP_DEADLINE:
+            there = self._entries.get(key)
+            if there is not None:
+                return there[1]
+            ttl = self.settings.ttl
+        return INF if ttl == INF else self.now() + ttl
+
+    def _publish(
+        self, written: Mapping[Key, tuple[bytes, float]], gone: Iterable[Key] = ()
+    ) -> None:
+        """Take out `gone`, then write, where the limits allow it."""
+        gone = [key for key in gone if key in self._entries]
+        entries = self._entries.copy() if gone else self._entries
+        size = self._bytes
+        for key in gone:
+            size -= _size(key, entries.pop(key))
+        new: dict[Key, Entry] = {}
+        for key, (text, moment) in written.items():
+            there = entries.get(key)
+            new[key] = (text, moment, next(self._places) if there is None else there[2])
+            size += _size(key, new[key]) - (0 if there is None else _size(key, there))
+        self._check_room(len(entries) + sum([key not in entries for key in new]), size)
+        for key, (_, moment, place) in new.items():
+            if moment != INF:
+                self._deadlines.push(moment, place, key)
+        self.version += 1
+        self._bytes = size
+        entries.update(new)
+        self._entries = entries
+
+    def _check_room(self, count: int, size: int) -> None:
+        limits = self.settings.limits
+        for there, wanted, limit, what in (
+            (len(self._entries), count, limits.entries, "entries"),
+            (self._bytes, size, limits.store_bytes, "bytes of keys and values"),
+        ):
+            if limit is not None and wanted > max(limit, there):
+                raise LimitError(
+                    f"the store would hold {wanted} {what}, the limit is {limit}; "
+                    "delete entries or open it with larger limits"
+                )
+
+    def _drop(self, gone: list[Key]) -> None:
+        """Remove entries that are there."""
+        if len(gone) != 1:
+            self._publish({}, gone)
+            return
+        self.version += 1
+        self._bytes -= _size(gone[0], self._entries.pop(gone[0]))
+
+    def _sweep(self) -> None:
+        """Take out what has expired."""
+        self._check_open()
+        if self._deadlines.soonest > self.now():
+            return
+        with self._turn.lock:
+            for moment, _, key in self._deadlines.due(self.now()):
+                entry = self._entries.get(key)
+                if entry is not None and entry[1] == moment:
+                    self._expired += 1
+                    self._bytes -= _size(key, self._entries.pop(key))
+
+    # Transactions
+
+    @property
+    def held(self) -> bool:
+        return self._turn.holder is not None
+
+    def hold(self, holder: object, *, wait: bool = True) -> bool:
+        self._check_open()
+        return self._turn.hold(holder, wait=wait)
+
+    def release(self, holder: object) -> None:
+        self._turn.release(holder)
+
+    def state(self) -> None:
+        return None
+
+    def commit(self, changes: Changes, seen: Seen) -> None:
+        for key in changes.written:
+            keys.text(key)
+        with self._turn.lock:
+            self._sweep()
+            now = self.now()
+            written = {key: new for key, new in changes.written.items() if new[1] > now}
+            self._publish(written, changes.deleted | (changes.written.keys() - written.keys()))
+
+    # Care
+
+    def damaged(self, key: Key, reason: str) -> Exception:
+        return ValueError(f"the value of key {keys.shown(key)}: {reason}")
+
+    def refresh(self) -> None:
+        pass
+
+    def load(self, progress: Progress | None = None) -> None:
+        pass
+
+    def configure(self, settings: Settings) -> None:
+        self._check_open()
+        self.settings = settings
+
+    def peek(self, count: int, /) -> tuple[int | None, list[tuple[Key, bytes]]]:
+        first = list(islice(self._entries.items(), count))
+        return len(self._entries), [(key, text) for key, (text, _, _) in first]
+
+    def stats(self) -> Stats:
+        with self._turn.lock:
+            self._sweep()
+            entries = list(self._entries.values())
+            size = self._bytes
+        return Stats(
+            entries=len(entries),
+            value_bytes=sum([len(text) for text, _, _ in entries]),
+            live_bytes=size,
+            dead_bytes=0,
+            disk_bytes=0,
+            files=0,
+            parts=(),
+            value_sizes=spread([len(text) for text, _, _ in entries]),
+            deadlines=coming([moment for _, moment, _ in entries], self.now()),
+            counts=Counts(expirations=self._expired),
+        )
+
+    def compact(self, progress: Progress | None = None) -> None:
+        pass
+
+    def backup(self, path: Path, progress: Progress | None = None) -> None:
+        raise io.UnsupportedOperation("a map in memory has no files; copy its items")
+
+    def sync(self) -> None:
+        self._check_open()
+
+    def close(self) -> None:
+        with self._turn.lock:
+            self.closed = True
+            self.version += 1
+            self._entries = {}
+            self._turn.release(self._turn.holder)
+
+    def after_fork(self) -> None:
+        self._turn = Turn()  # a thread of the parent may have had the lock
+
+
+def _size(key: Key, entry: Entry) -> int:
+    return len(keys.text(key)) + len(entry[0])

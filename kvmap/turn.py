@@ -1,0 +1,56 @@
+"""Who may write to a local engine: everyone in turn, or the one block that holds it."""
+
+from __future__ import annotations
+
+import threading
+
+from kvmap.errors import HeldError
+
+
+class Turn:
+    """A lock for single steps, and a hold that outlives them.
+
+    A writer takes `lock`, and waits where there is a `holder`:
+
+        with turn.lock:
+            if turn.holder is not None:
+                turn.wait()
+
+    The hold belongs to no thread: a block may be entered in one thread and left in another, and a
+    process that exits releases the hold of a thread that will never do so.
+    """
+
+    __slots__ = ("_free", "holder", "lock")
+
+    PATIENCE = 60.0
+    """Seconds that a writer waits for a hold to be released."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.holder: object = None
+        self._free = threading.Condition(self.lock)
+
+    def wait(self) -> None:
+        """Return when there is no hold. The caller has the lock. Raises HeldError in the end."""
+        if not self._free.wait_for(lambda: self.holder is None, self.PATIENCE):
+            raise HeldError(
+                f"another thread has been inside a transaction or an edit for {self.PATIENCE:g} "
+                "seconds; nothing was written"
+            )
+
+    def hold(self, holder: object, *, wait: bool) -> bool:
+        """Take the hold. Raises HeldError where it waits in vain."""
+        with self.lock:
+            if self.holder is not None:
+                if not wait:
+                    return False
+                self.wait()
+            self.holder = holder
+            return True
+
+    def release(self, holder: object) -> None:
+        """Give the hold up; harmless where this holder does not have it."""
+        with self.lock:
+            if self.holder is holder:
+                self.holder = None
+                self._free.notify_all()
