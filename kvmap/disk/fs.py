@@ -64,14 +64,15 @@ class FileSystem:
     def make_directories(self, path: str, mode: int | None) -> None:
         """Make a directory with exactly these permissions, or the default ones for None.
 
-        `path` is absolute. Missing parents are made with default permissions. The name of each directory that was made
-        would survive a power cut when this returns. Raises FileExistsError where the path exists.
+        `path` is absolute. Missing parents are made with default permissions. The name of each new
+        directory would survive a power cut when this returns. Raises FileExistsError where there is one.
+
         """
         parent = os.path.dirname(path)
         if parent != path and not os.path.isdir(parent):
             with suppress(FileExistsError):  # another process has just made it
                 self.make_directories(parent, None)
-        os.mkdir(path)
+        os.mkdir(path, 0o777 if mode is None else mode)
         if mode is not None:
             os.chmod(path, mode)
         directory = self.open_directory(parent)
