@@ -67,7 +67,7 @@ class Manifest:
             "seq": self.seq,
             "in_use": self.in_use,
             "emptying": self.emptying,
-            "shards": self.shards,
+            "shards": [list(known) for known in self.shards],
         }
         return sealed(dumps(content)[:-1])
 
