@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, cast, overload
 
 from orjson import JSONDecodeError
 
@@ -28,11 +28,14 @@ if TYPE_CHECKING:
     from _typeshed import SupportsKeysAndGetItem
 
     from kvmap.codecs import Codec
+    from kvmap.memoize import Memoize, Memoized
     from kvmap.stats import Stats
 
 K = TypeVar("K")
 V = TypeVar("V")
 T = TypeVar("T")
+P = ParamSpec("P")
+R = TypeVar("R")
 
 _MISSING: Any = object()
 _SOON = 60.0
@@ -649,6 +652,72 @@ class KVMap(DictMethods[K, V]):
     def _write_back(self) -> None:
         if self._writeback:
             self._writeback.write(self._blocks.writer())
+
+    @overload
+    def memoize(self, function: Callable[P, R], /) -> Memoized[P, R]: ...
+    @overload
+    def memoize(
+        self,
+        *,
+        ttl: Seconds | Default = DEFAULT,
+        key: Callable[..., Key] | None = None,
+        ignore: str | Iterable[str] = (),
+        version: str | int | None = None,
+        type: Any = None,
+    ) -> Memoize: ...
+    def memoize(
+        self,
+        function: Callable[..., Any] | None = None,
+        *,
+        ttl: Seconds | Default = DEFAULT,
+        key: Callable[..., Key] | None = None,
+        ignore: str | Iterable[str] = (),
+        version: str | int | None = None,
+        type: Any = None,
+    ) -> Any:
+        """Keep a function's results in the map: `@d.memoize` or `@d.memoize(ttl=60)`.
+
+        An entry's key is the function's module and name with the arguments, for instance
+        `weather.forecast(city='Rome', days=3)`; equal arguments make one entry, however the call is
+        written. It works on functions, methods and `async def`. Threads and tasks that ask for the
+        same result wait for the one that computes it; its exception reaches all of them and is not
+        kept. Every call returns the value as the map gives it back, the first one too.
+
+        - `ttl`: how long a result is kept, as for `set`.
+        - `key`: makes the key from the arguments instead.
+        - `ignore`: parameters that the key leaves out. `ignore=["self"]` on a method makes all
+          objects of the class, and of its subclasses, share their results.
+        - `version`: a str or an int that becomes part of the key: a new version begins without
+          results. It is needed, or `key`, for a function that uses variables of a function around
+          it: the key does not hold them, and they would have to be the same in every run.
+        - `type`: the type of the results, as for `kvmap.open`, so that a dataclass or a model comes
+          back as one. The map itself has none then.
+
+        The decorated function has `refresh(*arguments)`, `forget(*arguments)`, `forget_all()`,
+        `key(*arguments)` and `cache_info()`. `@staticmethod`, `@classmethod` and `@property` go above
+        `memoize`. A result for which the map has no room, or that a read-only map lacks, is returned
+        as it was computed, and not kept; `cache_info()` counts these.
+
+        Raises TypeError for a function that can't be memoized: a generator, a lambda without `key`,
+        or as said above. A call raises TypeError for an argument that has no stable text, and
+        TypeError or ValueError for a result that the map can't hold.
+
+        >>> import kvmap
+        >>> with kvmap.open(":memory:") as d:
+        ...
+        ...     @d.memoize(ttl=60)
+        ...     def area(width, height=1):
+        ...         print("computing")
+        ...         return width * height
+        ...
+        ...     area(2, 3), area(height=3, width=2), area.forget(2, 3), len(d)
+        computing
+        (6, 6, True, 0)
+        """
+        from kvmap.memoize import Memoize
+
+        decorator = Memoize(self, ttl=ttl, key=key, ignore=ignore, version=version, type=type)
+        return decorator if function is None else decorator(function)
 
     # Looking after the store
 

@@ -1,221 +1,347 @@
-"""A function's results, kept in a map under a readable key."""
+"""A function's results, kept in a map under a readable key. `KVMap.memoize` is the way to it."""
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
-from collections.abc import Callable, Iterable
-from contextlib import nullcontext
-from datetime import date, datetime, time, timedelta, timezone
-from decimal import Decimal
-from enum import Enum
-from fractions import Fraction
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from functools import update_wrapper
-from hashlib import sha256
-from pathlib import PurePath
-from threading import Lock, RLock
-from types import BuiltinFunctionType, FunctionType, MethodType
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast, overload
-from uuid import UUID
-from weakref import WeakValueDictionary
+from types import MethodType
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, cast, overload
 
+from kvmap.argument_keys import ArgumentKeys
+from kvmap.kept_results import CacheInfo, KeptResults, ResultMap
 from kvmap.keys import Key, shown
-
-if TYPE_CHECKING:
-    from kvmap.mapping import KVMap
+from kvmap.settings import DEFAULT, Default, Seconds
+from kvmap.single_flight import MISSING, Computation, SingleFlight
 
 P = ParamSpec("P")
+Q = ParamSpec("Q")
 R = TypeVar("R")
-
-_MISSING: Any = object()
-_LONGEST = 400
-"""Characters of a key's arguments that are written out; longer ones end in a SHA-256."""
-
-# What tells all about itself in its repr, and the same in every run.
-_TOLD = (
-    *(str, int, float, bool, complex, bytes, type(None), type(Ellipsis)),
-    *(date, datetime, time, timedelta, timezone, Decimal, Fraction, UUID),
-)
+T = TypeVar("T")
 
 
 class Memoize:
-    """What `KVMap.memoize` returns: it makes a `Memoized` function of a function."""
+    """The decorator that `KVMap.memoize` returns; its options are described there."""
 
     def __init__(
         self,
-        d: KVMap[Any],
-        options: dict[str, Any],
-        key: Callable[..., Key] | None,
-        ignore: Iterable[str],
+        d: ResultMap,
+        *,
+        ttl: Seconds | Default = DEFAULT,
+        key: Callable[..., Key] | None = None,
+        ignore: str | Iterable[str] = (),
+        version: str | int | None = None,
+        type: Any = None,
     ) -> None:
-        self._d, self._options, self._key = d, options, key
-        self._ignore = {ignore} if isinstance(ignore, str) else set(ignore)
+        self._results = KeptResults(d, ttl, type)
+        self._key, self._version = key, version
+        self._ignore = [ignore] if isinstance(ignore, str) else list(ignore)
 
     def __call__(self, function: Callable[P, R]) -> Memoized[P, R]:
-        return Memoized(self._d, function, self._options, self._key, self._ignore)
+        """The function with its results kept. Raises TypeError for what can't be memoized."""
+        _check(function)
+        keys = ArgumentKeys(function, key=self._key, ignore=self._ignore, version=self._version)
+        kind: Any = AsyncMemoized if _is_async(function) else Memoized
+        return cast("Memoized[P, R]", kind(function, keys, self._results.fresh()))
 
 
 class Memoized(Generic[P, R]):
-    """A function whose results are kept in a map."""
+    """A function whose results are kept in a map.
+
+    Its class for an `async def` is `AsyncMemoized`, whose calls and `refresh` are awaited.
+
+    >>> import kvmap
+    >>> with kvmap.open(":memory:") as d:
+    ...
+    ...     @d.memoize
+    ...     def square(n):
+    ...         return n * n
+    ...
+    ...     square(3), square(3), square.cache_info()
+    (9, 9, CacheInfo(hits=1, misses=1, unkept=0))
+    """
 
     __wrapped__: Callable[P, R]
+    """The function itself: a call of it neither reads nor writes the map."""
 
-    def __init__(
-        self,
-        d: KVMap[Any],
-        function: Callable[P, R],
-        options: dict[str, Any],
-        key: Callable[..., Key] | None,
-        ignore: set[str],
-    ) -> None:
-        if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
-            raise TypeError(f"{function!r} is async; memoize what it awaits")
-        name = getattr(function, "__qualname__", "<lambda>")  # a partial or an object has none
-        if key is None and name.endswith("<lambda>"):
-            raise TypeError(
-                f"{function!r} has no name to make keys of; use def, or memoize(key=...)"
-            )
+    def __init__(self, function: Callable[P, R], keys: ArgumentKeys, results: KeptResults) -> None:
         update_wrapper(cast("Callable[P, R]", self), function)
-        self._d, self._options, self._ignore = d, options, ignore
-        self._make_key = key
-        self._signature = inspect.signature(function)
-        if unknown := ignore - set(self._signature.parameters):
-            raise TypeError(f"ignore names {min(unknown)!r}, which is no parameter of {function!r}")
-        self._name = f"{function.__module__}.{name}"
-        self._guard = Lock()
-        self._turns: WeakValueDictionary[Key, Any] = WeakValueDictionary()
-        """A lock for each key whose result is being computed; it goes with its last user.
-
-        It lets in its own thread again: a function may call itself with an ignored argument changed.
-        """
+        self._keys, self._results = keys, results
+        self._flights: SingleFlight[Any] = SingleFlight()
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        key = self.key(*args, **kwargs)
-        found = self._d.get(key, _MISSING)
-        if found is not _MISSING:
+        """The kept result for these arguments, or the function's, which is then kept.
+
+        A hit costs one read of the map. Raises what the function raises, and TypeError or
+        ValueError for a result that the map can't hold.
+        """
+        key = self._keys.make(args, kwargs)
+        found = self._results.get(key)
+        if found is not MISSING:
+            self._results.count_hit()
             return cast(R, found)
-        with self._turn(key):
-            found = self._d.get(key, _MISSING)
-            if found is not _MISSING:
-                return cast(R, found)
-            value = self.__wrapped__(*args, **kwargs)
-            try:
-                self._d.set(key, value, **self._options)
-            except (TypeError, ValueError) as error:
-                error.add_note(f"that is the result of {shown(key)}, which was to be kept")
-                raise
-            return cast(R, self._d.get(key, value))
+        with self._flights.turn(key, alone=self._results.is_in_block()) as turn:
+            if turn.leads:
+                turn.value = self._results.get(key)  # another may just have kept it
+                if turn.value is MISSING:
+                    self._results.count_miss()
+                    value = _checked(self, self.__wrapped__(*args, **kwargs))
+                    turn.value = self._results.keep(key, value, turn.computation)
+                    return cast(R, turn.value)
+        self._results.count_hit()
+        return cast(R, turn.value if turn.leads else self._results.own(key, turn.value))
+
+    def refresh(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call the function whatever is kept, and keep and return its result.
+
+        A computation for the same arguments that is under way is not waited for, nor kept. Where
+        the map has no room for the result, what it held before is forgotten. Raises as a call does,
+        and ReadOnlyError where the map can't be written.
+
+        >>> import kvmap
+        >>> rates = {"EUR": 1.0}
+        >>> with kvmap.open(":memory:") as d:
+        ...
+        ...     @d.memoize
+        ...     def rate(currency):
+        ...         return rates[currency]
+        ...
+        ...     rate("EUR")
+        ...     rates["EUR"] = 1.1
+        ...     rate("EUR"), rate.refresh("EUR"), rate("EUR")
+        1.0
+        (1.0, 1.1, 1.1)
+        """
+        key = self._keys.make(args, kwargs)
+        with self._flights.turn(key, anew=True, alone=self._results.is_in_block()) as turn:
+            self._results.count_miss()
+            value = _checked(self, self.__wrapped__(*args, **kwargs))
+            turn.value = self._results.keep(key, value, turn.computation, replace=True)
+        return cast(R, turn.value)
 
     def key(self, *args: P.args, **kwargs: P.kwargs) -> Key:
-        """The key under which the result for these arguments is kept."""
-        if self._make_key is not None:
-            return self._make_key(*args, **kwargs)
-        bound = self._signature.bind(*args, **kwargs)
-        bound.apply_defaults()
-        told = [
-            f"{name}={_told(value, name)}"
-            for name, value in bound.arguments.items()
-            if name not in self._ignore
-        ]
-        text = ", ".join(told)
-        if len(text) > _LONGEST:
-            text = f"{text[:_LONGEST]}… sha256={sha256(text.encode()).hexdigest()}"
-        return f"{self._name}({text})"
+        """The key under which the result for these arguments is kept.
+
+        Raises TypeError where the arguments do not fit, or one has no stable text.
+
+        >>> import kvmap
+        >>> with kvmap.open(":memory:") as d:
+        ...
+        ...     @d.memoize(version=2)
+        ...     def forecast(city, days=3): ...
+        ...
+        ...     forecast.key("Rome").removeprefix(__name__)
+        ".forecast@2(city='Rome', days=3)"
+        """
+        return self._keys.make(args, kwargs)
 
     def forget(self, *args: P.args, **kwargs: P.kwargs) -> bool:
-        """Drop the result for these arguments; tell whether there was one."""
-        return self._d.pop(self.key(*args, **kwargs), _MISSING) is not _MISSING
+        """Remove the result for these arguments; tell whether there was one. One write.
+
+        The result of a computation under way is not kept.
+        """
+        key = self._keys.make(args, kwargs)
+        self._flights.disown(key)
+        return self._results.remove(key)
 
     def forget_all(self) -> int:
-        """Drop all results of the function and return how many there were. O(keys of the map).
+        """Remove all results of the function, of all versions; return how many there were.
 
-        Raises TypeError for a function with keys of its own making: these can't be told from others.
+        O(keys of the map). Raises TypeError for a function with keys of its own making, which can't
+        be told from others.
         """
-        if self._make_key is not None:
-            raise TypeError(f"{self._name} has keys that key= made; forget() them one by one")
-        beginning, count = self._name + "(", 0
-        for key in list(self._d):
-            if isinstance(key, str) and key.startswith(beginning):
-                count += self._d.pop(key, _MISSING) is not _MISSING
-        return count
+        self._keys.owns("")
+        self._flights.disown_all()
+        return self._results.remove_all(self._keys.owns)
+
+    def cache_info(self) -> CacheInfo:
+        """How many calls found a result, had to compute it, and could not keep it, so far. O(1)."""
+        return self._results.info()
 
     @overload
     def __get__(self, instance: None, owner: type, /) -> Memoized[P, R]: ...
     @overload
-    def __get__(self, instance: object, owner: type | None = None, /) -> BoundMemoized[R]: ...
+    def __get__(
+        self: Memoized[Concatenate[Any, Q], R], instance: object, owner: type | None = None, /
+    ) -> BoundMemoized[Q, R]: ...
     def __get__(self, instance: object, owner: type | None = None, /) -> Any:
-        return self if instance is None else BoundMemoized(self, instance)
+        return self if instance is None else BoundMemoized(cast(Any, self), instance)
 
     def __repr__(self) -> str:
-        return f"<memoized {self._name}>"
-
-    def _turn(self, key: Key) -> Any:
-        # Who holds the map's lock, in a transaction or an edit, must not wait for a thread that may
-        # be waiting for that lock: it computes the result for itself.
-        if self._d._is_locked_here():
-            return nullcontext()
-        with self._guard:
-            turn = self._turns.get(key)
-            if turn is None:
-                turn = self._turns[key] = RLock()
-        return turn
+        return f"<memoized {self._keys.name}>"
 
 
-class BoundMemoized(Generic[R]):
+class AsyncMemoized(Memoized[P, Coroutine[Any, Any, T]]):
+    """An `async def` whose results are kept in a map.
+
+    All tasks, of all threads, that ask for one result wait for one computation. It is a task of its
+    own: it goes on, and its result is kept, when those that wait for it are cancelled. The map is
+    read and written in the event loop's own thread.
+
+    >>> import asyncio, kvmap
+    >>> async def main():
+    ...     with kvmap.open(":memory:") as d:
+    ...
+    ...         @d.memoize(ttl=60)
+    ...         async def page(url):
+    ...             print("fetching", url)
+    ...             await asyncio.sleep(0.01)
+    ...             return len(url)
+    ...
+    ...         return await asyncio.gather(page("/a"), page("/a"), page("/a"))
+    >>> asyncio.run(main())
+    fetching /a
+    [2, 2, 2]
+    """
+
+    def __init__(
+        self,
+        function: Callable[P, Coroutine[Any, Any, T]],
+        keys: ArgumentKeys,
+        results: KeptResults,
+    ) -> None:
+        super().__init__(function, keys, results)
+        if sys.version_info >= (3, 12):
+            inspect.markcoroutinefunction(self)
+
+    async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
+        """As `Memoized.__call__`, for one task among many."""
+        key = self._keys.make(args, kwargs)
+        found = self._results.get(key)
+        if found is not MISSING:
+            self._results.count_hit()
+            return cast(T, found)
+        computed = False
+
+        async def compute(computation: Computation[Any]) -> Any:
+            nonlocal computed
+            found = self._results.get(key)  # another may just have kept it
+            if found is not MISSING:
+                return found
+            computed = True
+            self._results.count_miss()
+            value = _checked(self, await self.__wrapped__(*args, **kwargs))
+            return await self._results.keep_in_turn(key, value, computation)
+
+        value, led = await self._flights.run(key, compute, alone=self._results.is_in_block())
+        if not computed:
+            self._results.count_hit()
+        return cast(T, value if led else self._results.own(key, value))
+
+    async def refresh(self, *args: P.args, **kwargs: P.kwargs) -> T:
+        """As `Memoized.refresh`."""
+        key = self._keys.make(args, kwargs)
+
+        async def compute(computation: Computation[Any]) -> Any:
+            self._results.count_miss()
+            value = _checked(self, await self.__wrapped__(*args, **kwargs))
+            return await self._results.keep_in_turn(key, value, computation, replace=True)
+
+        value, _ = await self._flights.run(
+            key, compute, anew=True, alone=self._results.is_in_block()
+        )
+        return cast(T, value)
+
+    def __get__(self, instance: object, owner: type | None = None, /) -> Any:
+        return self if instance is None else AsyncBoundMemoized(cast(Any, self), instance)
+
+
+class BoundMemoized(Generic[Q, R]):
     """A memoized method of one object: as the function, with the object as first argument."""
 
-    def __init__(self, function: Memoized[..., R], instance: object) -> None:
-        self.__wrapped__ = function
-        self.__self__ = instance
+    def __init__(self, function: Memoized[Concatenate[Any, Q], R], instance: object) -> None:
+        self.__func__, self.__self__ = function, instance
 
-    def __call__(self, *args: Any, **kwargs: Any) -> R:
-        return self.__wrapped__(self.__self__, *args, **kwargs)
+    @property
+    def __wrapped__(self) -> Callable[Q, R]:
+        """The method itself: a call of it neither reads nor writes the map."""
+        return cast("Callable[Q, R]", MethodType(self.__func__.__wrapped__, self.__self__))
 
-    def key(self, *args: Any, **kwargs: Any) -> Key:
-        """The key under which the result for these arguments is kept."""
-        return self.__wrapped__.key(self.__self__, *args, **kwargs)
+    def __call__(self, *args: Q.args, **kwargs: Q.kwargs) -> R:
+        """As `Memoized.__call__`."""
+        return self.__func__(self.__self__, *args, **kwargs)
 
-    def forget(self, *args: Any, **kwargs: Any) -> bool:
-        """Drop the result for these arguments; tell whether there was one."""
-        return self.__wrapped__.forget(self.__self__, *args, **kwargs)
+    def refresh(self, *args: Q.args, **kwargs: Q.kwargs) -> R:
+        """As `Memoized.refresh`."""
+        return self.__func__.refresh(self.__self__, *args, **kwargs)
+
+    def key(self, *args: Q.args, **kwargs: Q.kwargs) -> Key:
+        """As `Memoized.key`."""
+        return self.__func__.key(self.__self__, *args, **kwargs)
+
+    def forget(self, *args: Q.args, **kwargs: Q.kwargs) -> bool:
+        """As `Memoized.forget`."""
+        return self.__func__.forget(self.__self__, *args, **kwargs)
 
     def forget_all(self) -> int:
-        """Drop all results of the method, for all objects, and return how many there were."""
-        return self.__wrapped__.forget_all()
+        """As `Memoized.forget_all`: for all objects."""
+        return self.__func__.forget_all()
+
+    def cache_info(self) -> CacheInfo:
+        """As `Memoized.cache_info`: for all objects."""
+        return self.__func__.cache_info()
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Other attributes are the function's, as those of any method."""
+            return getattr(self.__func__, name)
+
+    def __repr__(self) -> str:
+        return f"<bound {self.__func__!r} of {shown(self.__self__)}>"
 
 
-def _told(value: Any, where: str) -> str:
-    """The value as text that no other value has, the same in every run. Raises TypeError."""
-    kind: type[Any] = type(value)
-    if kind in _TOLD or isinstance(value, PurePath):
-        return repr(value)
-    if kind is tuple or kind is list:
-        parts: list[Any] = list(value)
-        told = ", ".join([_told(part, f"{where}[{i}]") for i, part in enumerate(parts)])
-        if kind is list:
-            return f"[{told}]"
-        return f"({told},)" if len(parts) == 1 else f"({told})"
-    if kind is dict:
-        items: dict[Any, Any] = value
-        entries = [f"{_told(k, where)}: {_told(v, f'{where}[{k!r}]')}" for k, v in items.items()]
-        return "{" + ", ".join(entries) + "}"
-    if kind is set or kind is frozenset:
-        several: set[Any] = value
-        return f"{kind.__name__}({sorted([_told(part, where) for part in several])})"
-    if isinstance(value, Enum):
-        return f"{kind.__qualname__}({_told(value.value, where)})"
-    if (
-        isinstance(value, (type, FunctionType, BuiltinFunctionType))
-        and "<" not in value.__qualname__
+class AsyncBoundMemoized(BoundMemoized[Q, Coroutine[Any, Any, T]]):
+    """A memoized `async def` method of one object."""
+
+    async def __call__(self, *args: Q.args, **kwargs: Q.kwargs) -> T:
+        """As `AsyncMemoized.__call__`."""
+        return await self.__func__(self.__self__, *args, **kwargs)
+
+
+def _is_async(function: Callable[..., Any]) -> bool:
+    """Whether calls of it are awaited."""
+    return any(map(inspect.iscoroutinefunction, _called(function)))
+
+
+def _called(function: Any) -> tuple[Any, Any]:
+    """The function, and the method that a call of it runs where it is an object."""
+    return function, type(function).__call__
+
+
+def _check(function: Any) -> None:
+    """Raise TypeError for what can't be memoized, and say what to do."""
+    if isinstance(function, (staticmethod, classmethod, property)):
+        name = type(function).__name__
+        raise TypeError(f"memoize is applied to a {name}: write @{name} above it, not below")
+    if not callable(function):
+        raise TypeError(
+            f"memoize takes a function, not {shown(function)}; its options have names, as in "
+            "@d.memoize(ttl=60)"
+        )
+    if any(
+        inspect.isgeneratorfunction(each) or inspect.isasyncgenfunction(each)
+        for each in _called(function)
     ):
-        return f"{value.__module__}.{value.__qualname__}"
-    if isinstance(value, MethodType):
-        return f"{_told(value.__self__, where)}.{value.__name__}"
-    if dataclasses.is_dataclass(value):
-        fields = [each.name for each in dataclasses.fields(value) if each.compare]
-        told = ", ".join([f"{f}={_told(getattr(value, f), f'{where}.{f}')}" for f in fields])
-        return f"{kind.__qualname__}({told})"
-    raise TypeError(
-        f"argument {where}: {kind.__name__} can't be told in a key; "
-        "name the parameter in memoize(ignore=...), or make the key with memoize(key=...)"
-    )
+        raise TypeError(
+            f"{shown(function)} is a generator, which can be read only once; memoize a function "
+            "that returns a list"
+        )
+
+
+def _checked(function: Callable[..., Any], value: R) -> R:
+    """A result that can be kept. Raises TypeError for one that can be used only once."""
+    if inspect.isawaitable(value):
+        if inspect.iscoroutine(value):
+            value.close()  # or Python warns that nobody awaited it
+        raise TypeError(
+            f"{shown(function)} returned a {type(value).__name__}, to be awaited; memoize an "
+            "async def, which may await it"
+        )
+    if isinstance(value, (Iterator, AsyncIterator)):
+        raise TypeError(
+            f"{shown(function)} returned a {type(value).__name__}, which can be read only once; "
+            "return a list"
+        )
+    return value
