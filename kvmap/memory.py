@@ -6,12 +6,14 @@ import io
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import count, islice
+from operator import itemgetter
 from pathlib import Path
 
 from kvmap import keys, values
 from kvmap.deadlines import Deadlines
 from kvmap.engine import INF, KEEP_DEADLINE, Changes, Condition, If, Progress, Seen
-from kvmap.errors import LimitError, StoreClosedError
+from kvmap.errors import StoreClosedError
+from kvmap.eviction import Bounds, Queue
 from kvmap.keys import Key
 from kvmap.settings import Settings
 from kvmap.stats import Counts, Stats, coming, spread
@@ -43,9 +45,16 @@ class MemoryEngine:
         self._places = count(1)
         self._deadlines = Deadlines()
         self._turn = Turn()
-        self._expired = self._purged = 0
+        self._expired = self._purged = self._evicted = 0
         self._bytes = 0
-        """Bytes of the entries, counted while `settings.limits.store_bytes` asks for it."""
+        """Bytes of the entries' keys and texts."""
+        self._queue = Queue(lambda: self._entries, _place)
+        """Where `popitem` finds the oldest entry."""
+        self._bound(settings)
+
+    def _bound(self, settings: Settings) -> None:
+        self._bounds = Bounds(settings, lambda: self._entries, _place, _size)
+        self._marks = self._bounds.marks
 
     # Reading
 
@@ -59,7 +68,11 @@ class MemoryEngine:
 
     def get(self, key: Key, /) -> bytes | None:
         entry = self._live(key)
-        return None if entry is None else entry[0]
+        if entry is None:
+            return None
+        if self._marks is not None:
+            self._marks.add(key)
+        return entry[0]
 
     def get_many(self, keys: Iterable[Key], /) -> list[bytes | None]:
         with self._turn.lock:
@@ -74,7 +87,7 @@ class MemoryEngine:
 
     @property
     def net_size(self) -> int:
-        return len(self._entries) + self._expired
+        return len(self._entries) + self._expired + self._evicted
 
     @property
     def next_deadline(self) -> float:
@@ -95,9 +108,10 @@ class MemoryEngine:
     def _each_page(self, names: Iterator[Key], size: int) -> Iterator[dict[Key, bytes]]:
         while some := list(islice(names, _PAGE)):
             self._sweep()
-            page = dict(zip(some, self.get_many(some), strict=True))
+            with self._turn.lock:
+                page = {key: entry[0] for key in some if (entry := self._live(key)) is not None}
             self._check_size(size)
-            yield {key: text for key, text in page.items() if text is not None}
+            yield page
         self._check_open()
         self._check_size(size)
 
@@ -177,11 +191,12 @@ class MemoryEngine:
     def popitem(self, *, last: bool = True) -> tuple[Key, bytes] | None:
         with self._turn.lock:
             self._begin()
-            for key in reversed(self._entries) if last else self._entries:
-                text = self._entries[key][0]
-                self._drop([key])
-                return key, text
-            return None
+            if not self._entries:
+                return None
+            key = next(reversed(self._entries)) if last else self._queue.first()
+            text = self._entries[key][0]
+            self._drop([key])
+            return key, text
 
     def delete(self, key: Key, /) -> bool:
         return self.pop(key) is not None
@@ -233,37 +248,38 @@ class MemoryEngine:
     def _publish(
         self, written: Mapping[Key, tuple[bytes, float]], gone: Iterable[Key] = ()
     ) -> None:
-        """Take out `gone`, then write, where the limits allow it."""
-        gone = [key for key in gone if key in self._entries]
-        entries = self._entries.copy() if gone else self._entries
-        size = self._bytes
-        for key in gone:
-            size -= _size(key, entries.pop(key))
+        """Take out `gone`, then write, where the limits allow it; entries are evicted first."""
+        gone = {key: self._entries[key] for key in gone if key in self._entries}
+        growth = -sum([_size(key, entry) for key, entry in gone.items()])
         new: dict[Key, Entry] = {}
+        inserted = 0
         for key, (text, moment) in written.items():
-            there = entries.get(key)
-            new[key] = (text, moment, next(self._places) if there is None else there[2])
-            size += _size(key, new[key]) - (0 if there is None else _size(key, there))
-        self._check_room(len(entries) + sum([key not in entries for key in new]), size)
+            there = None if key in gone else self._entries.get(key)
+            if there is None:
+                inserted += 1
+                new[key] = (text, moment, next(self._places))
+            else:
+                new[key] = (text, moment, there[2])
+                growth -= _size(key, there)
+                if self._marks is not None:
+                    self._marks.add(key)
+            growth += _size(key, new[key])
+        count = len(self._entries) - len(gone) + inserted
+        touched = {**gone, **new} if gone else new
+        for key in self._bounds.victims(count, self._bytes + growth, self._bytes, touched):
+            self._evicted += 1
+            self._bytes -= _size(key, self._entries.pop(key))
+        entries = self._entries.copy() if gone else self._entries
+        for key in gone:
+            del entries[key]
         for key, (_, moment, place) in new.items():
             if moment != INF:
                 self._deadlines.push(moment, place, key)
         self.version += 1
-        self._bytes = size
+        self._bytes += growth
         entries.update(new)
         self._entries = entries
-
-    def _check_room(self, count: int, size: int) -> None:
-        limits = self.settings.limits
-        for there, wanted, limit, what in (
-            (len(self._entries), count, limits.entries, "entries"),
-            (self._bytes, size, limits.store_bytes, "bytes of keys and values"),
-        ):
-            if limit is not None and wanted > max(limit, there):
-                raise LimitError(
-                    f"the store would hold {wanted} {what}, the limit is {limit}; "
-                    "delete entries or open it with larger limits"
-                )
+        self._bounds.forget(gone)
 
     def _drop(self, gone: list[Key]) -> None:
         """Remove entries that are there."""
@@ -272,6 +288,7 @@ class MemoryEngine:
             return
         self.version += 1
         self._bytes -= _size(gone[0], self._entries.pop(gone[0]))
+        self._bounds.forget(gone)
 
     def _sweep(self) -> None:
         """Take out what has expired."""
@@ -284,6 +301,7 @@ class MemoryEngine:
                 if entry is not None and entry[1] == moment:
                     self._expired += 1
                     self._bytes -= _size(key, self._entries.pop(key))
+                    self._bounds.forget([key])
 
     # Transactions
 
@@ -322,8 +340,10 @@ class MemoryEngine:
         pass
 
     def configure(self, settings: Settings) -> None:
-        self._check_open()
-        self.settings = settings
+        with self._turn.lock:
+            self._check_open()
+            self.settings = settings
+            self._bound(settings)
 
     def peek(self, count: int, /) -> tuple[int | None, list[tuple[Key, bytes]]]:
         first = list(islice(self._entries.items(), count))
@@ -344,7 +364,7 @@ class MemoryEngine:
             parts=(),
             value_sizes=spread([len(text) for text, _, _ in entries]),
             deadlines=coming([moment for _, moment, _ in entries], self.now()),
-            counts=Counts(expirations=self._expired),
+            counts=Counts(evictions=self._evicted, expirations=self._expired),
         )
 
     def compact(self, progress: Progress | None = None) -> None:
@@ -365,6 +385,9 @@ class MemoryEngine:
 
     def after_fork(self) -> None:
         self._turn = Turn()  # a thread of the parent may have had the lock
+
+
+_place: Callable[[Entry], int] = itemgetter(2)
 
 
 def _size(key: Key, entry: Entry) -> int:
