@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
-from typing import Any, TypeVar, overload
+from typing import Any, Protocol, TypedDict, TypeGuard, TypeVar, Unpack, overload
 
 from kvmap import codecs
 from kvmap.engine import Engine, check_seconds
@@ -21,72 +21,63 @@ MEMORY = ":memory:"
 _SCHEMES = ("redis://", "rediss://", "unix://", "valkey://", "valkeys://")
 
 
+class Client(Protocol):
+    """A client object of redis-py, as far as this module needs to know one."""
+
+    def execute_command(self, *arguments: Any, **options: Any) -> Any:
+        """Send a command."""
+        ...
+
+
+class Options(TypedDict, total=False):
+    """The options of `open` that do not decide its type."""
+
+    ttl: Seconds | Default
+    limits: Limits | Default
+    evict: str | Default | None
+    codec: str | Default
+    timeout: float
+    sync: bool
+    writeback: bool
+    shards: int | None
+    mode: int
+    name: str | None
+
+
+Where = str | os.PathLike[str] | Client | None
+
+
 @overload
 def open(
-    path: str | os.PathLike[str] | None = None,
+    path: Where = None,
     flag: str = "c",
     *,
     type: None = None,
-    decode: None = None,
     encode: Callable[[Any], Any] | None = None,
-    ttl: Seconds | Default = DEFAULT,
-    limits: Limits | Default = DEFAULT,
-    evict: str | Default | None = DEFAULT,
-    codec: str | Default = DEFAULT,
-    timeout: float = 0,
-    sync: bool = False,
-    writeback: bool = False,
-    shards: int | None = None,
-    mode: int = 0o700,
-    name: str | None = None,
+    decode: None = None,
+    **options: Unpack[Options],
 ) -> KVMap[Any, Any]: ...
 @overload
 def open(
-    path: str | os.PathLike[str] | None = None,
-    flag: str = "c",
-    *,
-    type: type[V],
-    decode: None = None,
-    encode: None = None,
-    ttl: Seconds | Default = DEFAULT,
-    limits: Limits | Default = DEFAULT,
-    evict: str | Default | None = DEFAULT,
-    codec: str | Default = DEFAULT,
-    timeout: float = 0,
-    sync: bool = False,
-    writeback: bool = False,
-    shards: int | None = None,
-    mode: int = 0o700,
-    name: str | None = None,
+    path: Where = None, flag: str = "c", *, type: type[V], **options: Unpack[Options]
 ) -> KVMap[Any, V]: ...
 @overload
 def open(
-    path: str | os.PathLike[str] | None = None,
+    path: Where = None,
     flag: str = "c",
     *,
     type: None = None,
-    decode: Callable[[Any], V],
     encode: Callable[[Any], Any] | None = None,
-    ttl: Seconds | Default = DEFAULT,
-    limits: Limits | Default = DEFAULT,
-    evict: str | Default | None = DEFAULT,
-    codec: str | Default = DEFAULT,
-    timeout: float = 0,
-    sync: bool = False,
-    writeback: bool = False,
-    shards: int | None = None,
-    mode: int = 0o700,
-    name: str | None = None,
+    decode: Callable[[Any], V],
+    **options: Unpack[Options],
 ) -> KVMap[Any, V]: ...
-@overload
-def open(path: Any, flag: str = "c", **options: Any) -> KVMap[Any, Any]: ...
 def open(
-    path: Any = None,
+    path: Where = None,
     flag: str = "c",
     *,
     type: Any = None,
-    decode: Callable[[Any], Any] | None = None,
     encode: Callable[[Any], Any] | None = None,
+    decode: Callable[[Any], Any] | None = None,
     ttl: Seconds | Default = DEFAULT,
     limits: Limits | Default = DEFAULT,
     evict: str | Default | None = DEFAULT,
@@ -228,7 +219,7 @@ def open_new(path: str | os.PathLike[str] | None) -> KVMap[Any, Any]:
     return open(path)
 
 
-def _is_server(path: Any) -> bool:
+def _is_server(path: Where) -> TypeGuard[str | Client]:
     """Whether this is a URL, or a client object, of a server."""
     if isinstance(path, str):
         return path.startswith(_SCHEMES)
@@ -242,7 +233,7 @@ def _check_mode(mode: Any) -> None:
         raise ValueError(f"mode must be permissions such as 0o700, not {mode}")
 
 
-def whole_path(path: str | os.PathLike[str]) -> str:
+def whole_path(path: Any) -> str:
     """The absolute path. Raises TypeError or ValueError for what is no path."""
     name = os.fspath(path)
     if not isinstance(name, str):

@@ -75,6 +75,22 @@ class Stats:
     deadlines: Deadlines
     counts: Counts = field(default_factory=Counts)
 
+    def __str__(self) -> str:
+        """A short table."""
+        rows = [
+            ("entries", f"{self.entries:,}"),
+            ("values", f"{self.value_bytes:,} bytes"),
+            ("live records", f"{self.live_bytes:,} bytes"),
+            ("dead records", f"{self.dead_bytes:,} bytes"),
+            ("on disk", f"{self.disk_bytes:,} bytes in {self.files:,} files"),
+            ("expire", f"{self.entries - self.deadlines.never:,} entries"),
+            ("expired", f"{self.counts.expirations:,} since opening"),
+            ("evicted", f"{self.counts.evictions:,} since opening"),
+        ]
+        if self.counts.hit_ratio is not None:
+            rows.append(("hit ratio", f"{self.counts.hit_ratio:.1%} since opening"))
+        return "\n".join([f"{name:<14}{figure}" for name, figure in rows])
+
 
 def spread(sizes: Iterable[int]) -> tuple[Sizes, ...]:
     """How values of these sizes, in bytes, spread over the powers of two."""

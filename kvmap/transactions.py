@@ -62,7 +62,7 @@ class Blocks:
         self.open: list[Block] = []
         """Whether it is empty is all that a read or a write asks outside of transactions."""
         self._engine = engine
-        self._wakers: list[Callable[[], None]] = []
+        self._wakers: list[Callable[[], object]] = []
         """Each lets a task that waits for its turn try again."""
 
     def mine(self) -> Block | None:
