@@ -1,9 +1,16 @@
 """Fixtures that several files of tests share."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from helpers import Clock
+from stores import DiskStore, MemoryStore, Store
+
+import kvmap
+
+ON_DISK = pytest.param(DiskStore, id="disk", marks=pytest.mark.disk)
 
 
 @pytest.fixture
@@ -15,3 +22,26 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
+
+
+@pytest.fixture(params=[pytest.param(MemoryStore, id="memory"), ON_DISK])
+def store(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Iterator[Store]:
+    """Each kind of local store in turn."""
+    store: Store = request.param(tmp_path, clock)
+    yield store
+    store.close()
+
+
+@pytest.fixture(params=[ON_DISK])
+def kept(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Iterator[Store]:
+    """A store that may be closed and opened again."""
+    store: Store = request.param(tmp_path, clock)
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def d(store: Store) -> Iterator[kvmap.KVMap[Any, Any]]:
+    """An empty map on each kind of local store."""
+    with store.open() as d:
+        yield d

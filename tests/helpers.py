@@ -1,23 +1,31 @@
-"""What tests need to stand in for the world: a clock, a kill, another process."""
+"""What tests need to stand in for the world: a clock, a kill, another process, another thread."""
+
+from __future__ import annotations
 
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+import threading
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
-from unittest.mock import patch
+from typing import Any, TypeVar
 
 import kvmap
-from kvmap.files import Files
+
+T = TypeVar("T")
 
 ROOT = Path(__file__).parent.parent
 
+PATIENCE = 60.0
+"""Seconds after which a test calls it a hang."""
 
-class Clock(Files):
-    """The operating system, but for the time, which only the test moves."""
+SOAK = os.environ.get("KVMAP_SOAK") == "1"
+"""Whether to take the minutes that thousands of cases need."""
+
+
+class Clock:
+    """Time that only the test moves."""
 
     def __init__(self, time: float = 1_000_000_000.0) -> None:
         self.time = time
@@ -29,20 +37,31 @@ class Clock(Files):
         self.time += seconds
 
 
-@contextmanager
-def compacting_often(stretch: int) -> Iterator[None]:
-    """Compaction sets in after few dead bytes, and looks through so many bytes at a time."""
-    with ExitStack() as stack:
-        for name in ("shard", "compaction", "writer"):
-            stack.enter_context(patch(f"kvmap.{name}.SLACK", 300))
-        stack.enter_context(patch("kvmap.compaction.STRETCH", stretch))
-        yield
+class Ticking(Clock):
+    """Time that passes between any two looks at the clock."""
+
+    def __init__(self, step: float = 0.001) -> None:
+        super().__init__()
+        self.step = step
+
+    def now(self) -> float:
+        self.time += self.step
+        return self.time
 
 
-def killed(d: kvmap.KVMap[Any], copy: Path) -> Path:
+def killed(d: kvmap.KVMap[Any, Any], copy: Path) -> Path:
     """The directory as `kill -9` would leave it at this moment."""
     shutil.copytree(d.path, copy)
     return copy
+
+
+def files_of(path: Path) -> dict[str, bytes]:
+    """Every file under a directory, by name, with its bytes."""
+    return {
+        str(each.relative_to(path)): each.read_bytes()
+        for each in sorted(path.rglob("*"))
+        if each.is_file()
+    }
 
 
 def python(code: str, *arguments: object, **options: Any) -> subprocess.Popen[str]:
@@ -58,10 +77,53 @@ def python(code: str, *arguments: object, **options: Any) -> subprocess.Popen[st
     )
 
 
-def files_of(path: Path) -> dict[str, bytes]:
-    """Every file under a directory, by name, with its bytes."""
-    return {
-        str(each.relative_to(path)): each.read_bytes()
-        for each in sorted(path.rglob("*"))
-        if each.is_file()
-    }
+class Work(threading.Thread):
+    """A call in a thread of its own; `result` waits for it, and raises what it raised."""
+
+    def __init__(self, call: Callable[[], Any], name: str | None = None) -> None:
+        super().__init__(name=name, daemon=True)
+        self._call = call
+        self._outcome: Callable[[], Any] | None = None
+        self.start()
+
+    def run(self) -> None:
+        try:
+            found = self._call()
+        except BaseException as error:
+            caught = error
+            self._outcome = lambda: _raise(caught)
+        else:
+            self._outcome = lambda: found
+
+    def result(self, seconds: float = PATIENCE) -> Any:
+        self.join(seconds)
+        assert self._outcome is not None, "the call does not return"
+        return self._outcome()
+
+    def waits(self, seconds: float = 0.05) -> bool:
+        """Whether the call has not returned by then."""
+        self.join(seconds)
+        return self.is_alive()
+
+
+def _raise(error: BaseException) -> Any:
+    raise error
+
+
+def in_thread(call: Callable[[], T]) -> T:
+    """What a call returns in another thread, which it ends before this one goes on."""
+    found: T = Work(call).result()
+    return found
+
+
+def run_together(*calls: Callable[[], object]) -> None:
+    """Run each call in a thread of its own, all from one moment; raise what one of them raised."""
+    start = threading.Barrier(len(calls))
+
+    def begin(call: Callable[[], object]) -> object:
+        start.wait(PATIENCE)
+        return call()
+
+    works = [Work(lambda call=call: begin(call)) for call in calls]  # type: ignore[misc]
+    for work in works:
+        work.result()

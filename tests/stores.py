@@ -1,0 +1,92 @@
+"""The kinds of store that a test runs on, each with a way to open engines and maps of its kind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers import Clock
+
+import kvmap
+from kvmap.engine import Engine
+from kvmap.memory import MemoryEngine
+from kvmap.opening import before
+from kvmap.settings import Settings
+
+SETTINGS = ("limits", "ttl", "codec", "evict")
+
+Change = Callable[[Settings], Settings]
+
+
+class Store:
+    """Opens engines, and maps before them, by names; the time is the test's."""
+
+    kind: str
+    is_local = True
+    """Whether one process owns it: its writers wait for each other, its iterations are live."""
+    is_kept = True
+    """Whether its entries outlive close()."""
+
+    def __init__(self, folder: Path, clock: Clock) -> None:
+        self.folder = folder
+        self.clock = clock
+        self._engines: list[Engine] = []
+
+    def open_engine(self, name: str, flag: str, change: Change, **options: Any) -> Engine:
+        raise NotImplementedError
+
+    def engine(self, name: str = "store", flag: str = "c", **options: Any) -> Engine:
+        """An engine; options that are no settings are the engine's own, such as `shards`."""
+        settings = {each: options.pop(each) for each in SETTINGS if each in options}
+        engine = self.open_engine(name, flag, lambda kept: kept.changed(**settings), **options)
+        self._engines.append(engine)
+        return engine
+
+    def open(
+        self,
+        name: str = "store",
+        flag: str = "c",
+        *,
+        type: Any = None,
+        encode: Any = None,
+        decode: Any = None,
+        writeback: bool = False,
+        **options: Any,
+    ) -> kvmap.KVMap[Any, Any]:
+        """A map before an engine."""
+        engine = self.engine(name, flag, **options)
+        return before(engine, type=type, encode=encode, decode=decode, writeback=writeback)
+
+    def close(self) -> None:
+        """Close what the test has left open."""
+        for engine in self._engines:
+            engine.close()
+
+
+class MemoryStore(Store):
+    kind = "memory"
+    is_kept = False
+
+    def open_engine(self, name: str, flag: str, change: Change, **options: Any) -> Engine:
+        return MemoryEngine(change(Settings()), self.clock.now)
+
+
+class DiskStore(Store):
+    """On a directory of the test. Nothing is synced: no test that uses it cuts the power."""
+
+    kind = "disk"
+
+    def open_engine(self, name: str, flag: str, change: Change, **options: Any) -> Engine:
+        disk = pytest.importorskip("kvmap.disk")
+        if not hasattr(disk, "open_engine"):
+            pytest.skip("the disk engine is not there yet")
+        from unsynced import Unsynced
+
+        options = {"shards": 4, "sync": False, "timeout": 0, "mode": 0o700, **options}
+        where = str(self.folder / name)
+        engine: Engine = disk.open_engine(
+            where, flag, change=change, fs=Unsynced(self.clock), **options
+        )
+        return engine
