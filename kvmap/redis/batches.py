@@ -1,0 +1,150 @@
+"""Operations on many keys: one script for each partition that they fall into."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from kvmap import keys
+from kvmap.engine import INF, Changes, Seen
+from kvmap.errors import LimitError
+from kvmap.keys import Key
+from kvmap.redis import fields
+from kvmap.redis.scripts import reading, writing
+from kvmap.redis.server import Server
+from kvmap.redis.texts import limit_texts, ttl_text
+from kvmap.settings import Settings
+
+_GET_MANY: Final = reading("get_many")
+_PUT_MANY: Final = writing("put_many")
+_DELETE_MANY: Final = writing("delete_many")
+_COMMIT: Final = writing("commit")
+
+MOST_ARGUMENTS: Final = 1_000_000
+"""Arguments of one command; a server takes 1,048,576."""
+
+MOST_BYTES: Final = 500_000_000
+"""Bytes of one command; a server closes the connection at 1 GB, and at 512 MB for one value."""
+
+
+class Batches:
+    """Each is all or nothing in a partition; partitions follow each other."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._partition = server.layout.partition
+
+    def get_many(self, keys: Iterable[Key]) -> list[bytes | None]:
+        """The texts of these keys, each None where it is missing."""
+        wanted: dict[int, list[tuple[int, bytes]]] = {}
+        count = 0
+        for key in keys:
+            field = fields.of_any(key)
+            if field is not None:
+                wanted.setdefault(self._partition(field), []).append((count, field))
+            count += 1
+        texts: list[bytes | None] = [None] * count
+        for partition, asked in wanted.items():
+            names = [field for _, field in asked]
+            found = fields.split(self._server.read(_GET_MANY, partition, *names))
+            for (position, _), text in zip(asked, found, strict=True):
+                texts[position] = text or None
+        return texts
+
+    def put_many(self, texts: Mapping[Key, bytes], ttl: float, settings: Settings) -> None:
+        """Write these entries. Raises LimitError where they are more than one command holds."""
+        parts: dict[int, tuple[list[bytes], list[bytes]]] = {}
+        for key, text in texts.items():
+            field, form = fields.to_write(key)
+            partition = self._partition(field)
+            if partition not in parts:
+                parts[partition] = [], []
+            entries, forms = parts[partition]
+            entries += (field, text)
+            if form:
+                forms += (field, form)
+        begin = (ttl_text(ttl), ttl_text(settings.ttl), *limit_texts(settings.limits))
+        calls = {
+            partition: (*begin, b"%d" % (len(entries) // 2), *entries, *forms)
+            for partition, (entries, forms) in parts.items()
+        }
+        for arguments in calls.values():
+            check_size(arguments)
+        for partition, arguments in calls.items():
+            self._server.write(_PUT_MANY, partition, *arguments)
+
+    def delete_many(self, keys: Iterable[Key]) -> int:
+        """Remove these keys; return how many were there."""
+        parts: dict[int, dict[bytes, None]] = {}
+        for key in keys:
+            field = fields.of_any(key)
+            if field is not None:
+                parts.setdefault(self._partition(field), {})[field] = None
+        for names in parts.values():
+            check_size(names)
+        return sum(
+            [
+                int(self._server.write(_DELETE_MANY, number, *names))
+                for number, names in parts.items()
+            ]
+        )
+
+    def commit(self, changes: Changes, seen: Seen, settings: Settings) -> None:
+        """Make a transaction's changes in one script.
+
+        Raises ConflictError, and ValueError where its keys lie in several partitions.
+        """
+        texts = [(fields.of_any(key), text) for key, text in seen.texts.items()]
+        arguments = [
+            *limit_texts(settings.limits),
+            b"" if seen.state is None else _text(seen.state),
+        ]
+        looked_at = [(field, text or b"") for field, text in texts if field is not None]
+        arguments.append(b"%d" % len(looked_at))
+        for each in looked_at:
+            arguments += each
+        gone = [field for field in map(fields.of_any, changes.deleted) if field is not None]
+        arguments += (b"%d" % len(gone), *gone, b"%d" % len(changes.written))
+        for key, (text, deadline) in changes.written.items():
+            field, form = fields.to_write(key)
+            moment = b"inf" if deadline == INF else repr(float(deadline)).encode()
+            arguments += (field, text, moment, form)
+        check_size(arguments)
+        partition = self._only_partition([*seen.texts, *changes.deleted, *changes.written])
+        if partition is not None:
+            self._server.write(_COMMIT, partition, *arguments)
+
+    def _only_partition(self, names: list[Key]) -> int | None:
+        """The partition of all these keys; None where there are none."""
+        first: Key = None
+        only: int | None = 0 if self._server.layout.partitions == 1 else None
+        for key in names if only is None else ():
+            field = fields.of_any(key)
+            if field is None:
+                continue
+            partition = self._partition(field)
+            if only is None:
+                first, only = key, partition
+            elif partition != only:
+                raise ValueError(
+                    f"a transaction can't hold the keys {keys.shown(first)} and {keys.shown(key)}: "
+                    f"they are in the partitions {only} and {partition} of "
+                    f"{self._server.layout.partitions}; open a new map with shards=1"
+                )
+        return only
+
+
+def check_size(arguments: Iterable[bytes]) -> None:
+    """Raise LimitError for more than the server takes in one command."""
+    sizes = [len(each) for each in arguments]
+    if len(sizes) > MOST_ARGUMENTS or sum(sizes) > MOST_BYTES:
+        raise LimitError(
+            f"{len(sizes):,} keys and values of {sum(sizes):,} bytes are too much for one step on a "
+            f"server: at most {MOST_ARGUMENTS:,}, of {MOST_BYTES:,} bytes; write them in parts"
+        )
+
+
+def _text(token: object) -> bytes:
+    if not isinstance(token, bytes):
+        raise TypeError(f"{token!r} is no state of this map")
+    return token

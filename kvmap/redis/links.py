@@ -1,0 +1,169 @@
+"""The way to the server: redis-py's client, its pools of connections, and who closes them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+
+import redis
+from redis.backoff import NoBackoff
+from redis.cluster import RedisCluster
+from redis.crc import key_slot
+from redis.exceptions import RedisError
+from redis.retry import Retry
+
+from kvmap.redis.address import Address
+
+DEFAULT_TIMEOUT: Final = 5.0
+"""Seconds that a call may take where `timeout` is 0."""
+
+
+class Link(Protocol):
+    """Where each key's server is."""
+
+    @property
+    def is_cluster(self) -> bool: ...
+
+    def pool(self, key: bytes) -> Any:
+        """The connections to the server that has this key."""
+        ...
+
+    def pool_at(self, host: str, port: int) -> Any:
+        """The connections to a node that another node named."""
+        ...
+
+    def clients(self) -> list[Any]:
+        """A client of each server that takes writes."""
+        ...
+
+    def refresh(self) -> None:
+        """Find out anew which node has which keys."""
+        ...
+
+    def renew(self) -> None:
+        """In a forked child: leave the parent's connections alone, and make others when needed."""
+        ...
+
+    def close(self) -> None:
+        """Close what kvmap opened; a caller's own client stays as it is."""
+        ...
+
+
+class SingleLink:
+    """One server, or a proxy that looks like one."""
+
+    is_cluster = False
+
+    def __init__(self, make: Callable[[], Any], *, is_ours: bool) -> None:
+        self._make = make
+        self._is_ours = is_ours
+        self._client = make()
+
+    def pool(self, key: bytes) -> Any:
+        return self._client.connection_pool
+
+    def pool_at(self, host: str, port: int) -> Any:
+        return self._client.connection_pool
+
+    def clients(self) -> list[Any]:
+        return [self._client]
+
+    def refresh(self) -> None:
+        """There is nothing to find out."""
+
+    def renew(self) -> None:
+        if self._is_ours:
+            self._client = self._make()
+
+    def close(self) -> None:
+        if self._is_ours:
+            self._client.close()
+
+
+class ClusterLink:
+    """The nodes of a cluster."""
+
+    is_cluster = True
+
+    def __init__(self, make: Callable[[], Any], *, is_ours: bool) -> None:
+        self._make = make
+        self._is_ours = is_ours
+        self._client: Any = make()
+        self._slots: dict[bytes, int] = {}
+
+    def _cluster(self) -> Any:
+        if self._client is None:
+            self._client = self._make()
+        return self._client
+
+    def pool(self, key: bytes) -> Any:
+        slot = self._slots.get(key)
+        if slot is None:
+            slot = self._slots[key] = key_slot(key)
+        cluster = self._cluster()
+        node = cluster.nodes_manager.get_node_from_slot(slot)
+        return cluster.get_redis_connection(node).connection_pool
+
+    def pool_at(self, host: str, port: int) -> Any:
+        cluster = self._cluster()
+        node = cluster.get_node(host, port)
+        if node is None:
+            cluster.nodes_manager.initialize()
+            node = cluster.get_node(host, port)
+        if node is None:
+            raise RedisError(f"the cluster names {host}:{port}, and does not list it")
+        return cluster.get_redis_connection(node).connection_pool
+
+    def clients(self) -> list[Any]:
+        cluster = self._cluster()
+        return [cluster.get_redis_connection(node) for node in cluster.get_primaries()]
+
+    def refresh(self) -> None:
+        self._cluster().nodes_manager.initialize()
+
+    def renew(self) -> None:
+        if self._is_ours:
+            self._client = None  # made when it is needed, for that takes a trip to the server
+
+    def close(self) -> None:
+        if self._is_ours and self._client is not None:
+            self._client.close()
+
+
+def to_url(address: Address, timeout: float) -> Link:
+    """A link to the server at a URL. Raises what redis-py raises where it can't be reached."""
+    options: dict[str, Any] = {
+        "socket_timeout": timeout,
+        "socket_connect_timeout": timeout,
+        "retry": Retry(NoBackoff(), 0),
+        "protocol": 2,
+    }
+
+    def single() -> Any:
+        return redis.Redis.from_url(address.url, **options)
+
+    def cluster() -> Any:
+        return RedisCluster.from_url(address.url, require_full_coverage=False, **options)
+
+    link = SingleLink(single, is_ours=True)
+    try:
+        if link.clients()[0].info("cluster").get("cluster_enabled") != 1:
+            return link
+    except BaseException:
+        link.close()
+        raise
+    link.close()
+    return ClusterLink(cluster, is_ours=True)
+
+
+def to_client(client: Any) -> Link:
+    """A link over a client that the caller made. Raises TypeError for anything else."""
+    if isinstance(client, RedisCluster):
+        return ClusterLink(lambda: client, is_ours=False)
+    if isinstance(client, redis.Redis):
+        return SingleLink(lambda: client, is_ours=False)
+    kind = f"{type(client).__module__}.{type(client).__qualname__}"
+    raise TypeError(
+        f"a map needs a URL or a client of redis-py, redis.Redis or redis.cluster.RedisCluster, "
+        f"not {kind}"
+    )

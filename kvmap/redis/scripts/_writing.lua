@@ -1,0 +1,108 @@
+-- Stands before every script that writes. ARGV[1] names who calls, ARGV[2] is the number of this
+-- operation, which rises from one call of the same caller to the next. `state` keeps the number of
+-- each caller's last operation, and its answer, so that a repeated call changes nothing.
+local caller, number = ARGV[1], ARGV[2]
+local found = call('HMGET', state, caller, 'writes', 'place', 'bytes')
+local is_repeated = found[1] and tonumber(found[1]) >= tonumber(number)
+
+-- The answer to the operation that was done before. A longer one is not kept.
+local LONGEST_ANSWER = 65536
+local function kept_answer()
+  local answer = found[1] == number and call('HGET', state, caller .. ':answer')
+  if not answer then
+    return redis.error_reply('KVMAPUNKNOWN the operation was done, its answer is lost')
+  end
+  return answer
+end
+
+local place = math.max(tonumber(found[3] or 0), 0)
+local function next_place()
+  if place < now() * 1000000 then place = math.floor(now() * 1000000) else place = place + 1 end
+  return place
+end
+
+-- Keeps the operation's number, and counts it as a write. It is the first command of a script that
+-- adds something: a server without memory to spare refuses a script's first command, or none.
+local function begin(bytes, answer)
+  call('HSET', state, caller, number, 'writes', (found[2] or 0) + 1, 'place', place,
+    'bytes', (found[4] or 0) + bytes)
+  if answer then
+    if #answer <= LONGEST_ANSWER then
+      call('HSET', state, caller .. ':answer', answer)
+    else
+      call('HDEL', state, caller .. ':answer')
+    end
+  end
+end
+
+-- What an entry counts for in `bytes`; 0 where it is missing.
+local function entry_size(field)
+  local size = call('HSTRLEN', values, field)
+  return size > 0 and size + #field or 0
+end
+
+local function remove(fields)
+  call('HDEL', values, unpack(fields))
+  call('ZREM', order, unpack(fields))
+  call('ZREM', deadlines, unpack(fields))
+  call('HDEL', forms, unpack(fields))
+end
+
+-- Removes up to `most` entries that have expired; returns how many.
+local function sweep(most)
+  local gone = call('ZRANGEBYSCORE', deadlines, '-inf', now(), 'LIMIT', 0, most)
+  if #gone == 0 then return 0 end
+  local bytes = 0
+  for _, field in ipairs(gone) do bytes = bytes + entry_size(field) end
+  remove(gone)
+  call('HINCRBY', state, 'bytes', -bytes)
+  call('HINCRBY', state, 'expired', #gone)
+  return #gone
+end
+local FEW = 20
+
+-- The deadline that a time to live means; nil where there is none.
+local function deadline_after(ttl)
+  return ttl ~= 'inf' and now() + tonumber(ttl) or nil
+end
+
+-- Gives an entry its deadline, or none.
+local function set_deadline(field, deadline)
+  if deadline then
+    call('ZADD', deadlines, deadline, field)
+  else
+    call('ZREM', deadlines, field)
+  end
+end
+
+-- Writes one entry. `is_new`: it goes to the end of the order, under the key that `form` gives.
+local function write(field, text, is_new, form)
+  call('HSET', values, field, text)
+  if is_new then
+    call('ZADD', order, next_place(), field)
+    if form ~= '' then
+      call('HSET', forms, field, form)
+    else
+      call('HDEL', forms, field)
+    end
+  end
+end
+
+-- An error where so many more entries and bytes exceed a limit ('' for no limit); else nil. What
+-- has expired does not count, and is removed first where that decides.
+local function exceeded(entries, bytes, most_entries, most_bytes)
+  if entries > 0 and most_entries ~= '' and count_live() + entries > tonumber(most_entries) then
+    return redis.error_reply('KVMAPLIMIT entries')
+  end
+  if bytes > 0 and most_bytes ~= '' then
+    local held = tonumber(found[4] or 0)
+    if held + bytes > tonumber(most_bytes) then
+      for _, field in ipairs(call('ZRANGEBYSCORE', deadlines, '-inf', now())) do
+        held = held - entry_size(field)
+      end
+      if held + bytes > tonumber(most_bytes) then
+        return redis.error_reply('KVMAPLIMIT store_bytes')
+      end
+    end
+  end
+end

@@ -1,0 +1,2 @@
+-- The number of entries that have not expired.
+return count_live()

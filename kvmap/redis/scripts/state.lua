@@ -1,0 +1,2 @@
+-- The number of writes so far.
+return call('HGET', state, 'writes') or '0'
