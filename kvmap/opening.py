@@ -39,6 +39,7 @@ class Options(TypedDict, total=False):
     timeout: float
     sync: bool
     writeback: bool
+    count_reads: bool
     shards: int | None
     mode: int
     name: str | None
@@ -85,6 +86,7 @@ def open(
     timeout: float = 0,
     sync: bool = False,
     writeback: bool = False,
+    count_reads: bool = False,
     shards: int | None = None,
     mode: int = 0o700,
     name: str | None = None,
@@ -108,6 +110,7 @@ def open(
     - `sync`: a write returns when it would survive a power cut, at the cost of one disk sync.
     - `writeback`: remember the values handed out, and write those that were changed in place at
       `sync()`, `close()` and both ends of a transaction.
+    - `count_reads`: count hits and misses for `stats()`; a get takes some 0.2 µs longer.
     - `shards`: into how many files, or parts on a server, a new store is split: a power of two.
     - `mode`: permissions of a new store's directory; by default only its owner gets in.
     - `name`: the store's name on a server, where the URL has none.
@@ -164,6 +167,10 @@ def open(
         engine = disk.open_engine(
             where, flag, timeout=timeout, sync=sync, shards=shards, mode=mode, change=change
         )
+    if count_reads:
+        from kvmap.counting import counted
+
+        engine = counted(engine)
     return before(engine, type=type, encode=encode, decode=decode, writeback=writeback)
 
 

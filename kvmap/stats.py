@@ -40,7 +40,7 @@ class Deadlines:
 
 @dataclass(frozen=True)
 class Counts:
-    """What happened since the map was opened. Reads are counted where `open` was asked to."""
+    """What happened since the map was opened; hits and misses with `open(..., count_reads=True)`."""
 
     hits: int | None = None
     misses: int | None = None
