@@ -34,7 +34,15 @@ def bucket(key: Key, mask: int) -> int:
     Raises TypeError for what can't be a key; it may be equal to one all the same, as Decimal(1) is
     to 1.
     """
-    return crc32(dumps(key) if type(key) is str else dumps(_canonical(key))) & mask
+    return crc32(canonical_text(key)) & mask
+
+
+def canonical_text(key: Key) -> bytes:
+    """One JSON text for all keys that are equal: `1`, `1.0` and `True` share `1`.
+
+    Raises TypeError for what can't be a key; it may be equal to one all the same, as for `bucket`.
+    """
+    return dumps(key) if type(key) is str else dumps(_canonical(key))
 
 
 def plain(key: Key) -> Key:

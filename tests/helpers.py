@@ -29,12 +29,15 @@ class Clock:
 
     def __init__(self, time: float = 1_000_000_000.0) -> None:
         self.time = time
+        self.on_move: Callable[[float], object] = float
+        """Called with the new time whenever the test moves it."""
 
     def now(self) -> float:
         return self.time
 
     def wait(self, seconds: float) -> None:
         self.time += seconds
+        self.on_move(self.time)
 
 
 class Ticking(Clock):

@@ -32,12 +32,13 @@ def open_engine(
     sync: bool,
     shards: int | None,
     change: Callable[[Settings], Settings],
+    clock: str | None = None,
 ) -> RedisEngine:
     """Open a map at a URL, or over a client object, and make it where flag and state call for that.
 
     `timeout` is in seconds for a call; 0 stands for 5, and for a client object, which has its own.
-    `change` makes the settings from those that are kept, or from `Settings()` for a new map. Takes
-    a few trips to the server.
+    `change` makes the settings from those that are kept, or from `Settings()` for a new map.
+    `clock` is for tests, see `Server`. Takes a few trips to the server.
 
     Raises FileNotFoundError with the flags "w" and "r" where there is no map, NotAStoreError where
     a key is in the way, ValueError for what can't be had, StoreUnavailableError and
@@ -58,7 +59,9 @@ def open_engine(
         link = links.to_client(target)
         place = addresses.of_client(target, name)
     try:
-        return _open(link, place, flag, seconds, sync=sync, shards=shards, change=change)
+        return _open(
+            link, place, flag, seconds, sync=sync, shards=shards, change=change, clock=clock
+        )
     except BaseException:
         link.close()
         raise
@@ -73,14 +76,22 @@ def _open(
     sync: bool,
     shards: int | None,
     change: Callable[[Settings], Settings],
+    clock: str | None,
 ) -> RedisEngine:
     full_name = f"{place.shown}/{place.name}"
-    asking = Server(link, Layout(place.name, 1), place.shown, timeout, wait_for_sync=False)
+    asking = Server(link, Layout(place.name, 1), place.shown, timeout)
     traits = check_servers(asking)
     wait_for_sync = sync and flag != "r" and check_sync(traits, place.shown)
     partitions, settings = _settings(asking, full_name, flag, shards, change)
     layout = Layout(place.name, partitions)
-    server = Server(link, layout, place.shown, timeout, wait_for_sync=wait_for_sync)
+    server = Server(
+        link,
+        layout,
+        place.shown,
+        timeout,
+        wait_for_sync=wait_for_sync,
+        clock=None if clock is None else clock.encode(),
+    )
     engine = RedisEngine(server, settings, full_name, traits, read_only=flag == "r")
     if flag == "n":
         engine.clear()

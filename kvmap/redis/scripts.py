@@ -5,6 +5,9 @@ from __future__ import annotations
 from functools import cache
 from hashlib import sha1
 from importlib.resources import files
+from typing import Final
+
+_TIME: Final = b"local time = call('TIME')"
 
 
 class Script:
@@ -21,6 +24,11 @@ class Script:
 
     def __repr__(self) -> str:
         return f"<script {self.name}>"
+
+    def by_clock(self, key: bytes) -> Script:
+        """This script, by a clock of a test: a key that holds Unix seconds."""
+        clock = b"local time = {call('GET', '%b'), 0}" % key
+        return Script(self.name, self.source.replace(_TIME, clock), is_write=self.is_write)
 
 
 def _part(name: str) -> bytes:

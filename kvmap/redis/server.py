@@ -33,17 +33,26 @@ class Server:
 
     A script that reads may be repeated. One that writes carries a caller's name and a number, so
     that a repeat of what was done returns the first answer. Where the server does not come back
-    within `timeout`, the call raises OutcomeUnknownError.
+    within `timeout`, the call raises OutcomeUnknownError. `clock`: the key that holds the time, for
+    tests; None: the server's own clock.
     """
 
     def __init__(
-        self, link: Link, layout: Layout, shown: str, timeout: float, *, wait_for_sync: bool
+        self,
+        link: Link,
+        layout: Layout,
+        shown: str,
+        timeout: float,
+        *,
+        wait_for_sync: bool = False,
+        clock: bytes | None = None,
     ) -> None:
         self.link = link
         self.layout = layout
         self.shown = shown
         self.timeout = timeout
         self._wait_for_sync = wait_for_sync
+        self._clock = clock
         self._callers = Callers()
         self._written: set[int] = set()
         self._prefixes: dict[tuple[str, int], bytes] = {}
@@ -189,6 +198,8 @@ class Server:
         """The command as it goes over the wire; `whole`: with the script's source."""
         prefix = self._prefixes.get((script.name, partition))
         if prefix is None or whole:
+            if self._clock is not None:
+                script = script.by_clock(self._clock)
             keys = _packed_arguments((b"%d" % len(PARTS), *self.layout.keys(partition)))
             if whole:
                 prefix = b"$4\r\nEVAL\r\n" + _packed_arguments((script.source,)) + keys

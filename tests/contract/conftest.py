@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from helpers import Clock
+from servers import RedisStore
 from stores import DiskStore, MemoryStore, Store
 
 import kvmap
@@ -14,6 +15,7 @@ from kvmap.engine import Engine
 KINDS: list[Any] = [
     pytest.param(MemoryStore, id="memory"),
     pytest.param(DiskStore, id="disk", marks=pytest.mark.disk),
+    pytest.param(RedisStore, id="redis", marks=pytest.mark.redis),
 ]
 
 
