@@ -38,8 +38,8 @@ from __future__ import annotations
 
 import enum
 import math
-from itertools import chain
 from typing import Any, Final
+from uuid import UUID
 
 from orjson import (
     OPT_PASSTHROUGH_DATACLASS,
@@ -52,12 +52,10 @@ from orjson import (
 from kvmap.keys import shown
 from kvmap.plain import (
     DEEPEST,
-    FEW,
     SCALARS,
     Form,
     Misfit,
     check_depth,
-    is_plain,
     members,
     parts,
     plain,
@@ -67,6 +65,7 @@ from kvmap.values import decode_many as json_decode_many
 
 _OPTIONS = OPT_PASSTHROUGH_DATACLASS | OPT_PASSTHROUGH_DATETIME
 _QUOTE: Final = ord('"')
+_DOLLAR: Final = ord("$")  # as an int, it is looked for in a third of the time
 _DOLLARS: Final = 32
 
 
@@ -88,11 +87,11 @@ def encode(value: Any) -> bytes:
     TypeError: value['files'][0]: builtin_function_or_method can't be kept; make it a dict, ...
     """
     try:
-        text = dumps(value, None, _OPTIONS)
+        text = dumps(value, _tagged, _OPTIONS)
     except JSONEncodeError:
         pass
     else:
-        if _is_json(value) and not (b"$" in text and b'{"$' in text):
+        if _is_written(value):
             return text
     try:
         return dumps(plain(value, 0, _FORM), None, _OPTIONS)
@@ -119,47 +118,46 @@ def decode(text: bytes) -> Any:
     ValueError: value[0]: unknown tag '$gt'; a dict with this one key is written with '$$gt'
     """
     value = loads(text)
-    return _untagged(value) if b"$" in text and _has_tag(text) else value
+    return _untagged(value) if _DOLLAR in text and _has_tag(text) else value
 
 
 def decode_many(texts: list[bytes]) -> list[Any]:
     """The values of these texts, in their order, as `decode` returns them and with its errors."""
     return [
-        _untagged(value) if b"$" in text and _has_tag(text) else value
+        _untagged(value) if _DOLLAR in text and _has_tag(text) else value
         for text, value in zip(texts, json_decode_many(texts), strict=True)
     ]
 
 
-def _is_json(value: Any) -> bool:
-    """Whether the text that orjson wrote returns the value, tuples included."""
-    checked = is_plain(value, FEW, tuples=False)
-    return _is_plain_by_level(value) if checked is None else checked
+def _is_written(value: Any) -> bool:
+    """Whether the text that orjson wrote with `_tagged` returns the value.
 
-
-def _is_plain_by_level(value: Any) -> bool:
-    """As `is_plain` without tuples, of a list or dict with many parts, in two thirds of the time."""
-    level, kinds = [value], {type(value)}
-    while kinds:
-        if kinds == {dict}:
-            members = chain.from_iterable(map(dict.values, level))
-        elif kinds == {list}:
-            members = chain.from_iterable(level)
-        elif kinds == {dict, list}:
-            members = chain.from_iterable(
-                [part.values() if type(part) is dict else part for part in level]
-            )
-        else:
+    O(parts of the value). Nothing is quicker: marshal, which is, does not tell tuples from lists.
+    """
+    kind: type[Any] = type(value)
+    parts: Any
+    if kind is dict:
+        parts = value.values()
+        if len(parts) == 1 and next(iter(value)).startswith("$"):
             return False
-        level = list(members)
-        kinds = set(map(type, level))
-        if float in kinds:
-            if not all(map(math.isfinite, [part for part in level if type(part) is float])):
+    elif kind is list:
+        parts = value
+    else:
+        return kind in _WRITTEN or (kind is float and math.isfinite(value))
+    for part in parts:
+        kind = type(part)
+        if kind in _WRITTEN:
+            continue
+        if kind is float:
+            if part - part != 0.0:  # NaN or infinite
                 return False
-            kinds.remove(float)
-        if not kinds.isdisjoint(SCALARS):
-            kinds -= SCALARS
-            level = [part for part in level if type(part) in kinds] if kinds else []
+        elif not _is_written(part):
+            return False
     return True
+
+
+def _tagged(value: Any) -> Any:
+    return _other(value, 0)
 
 
 def _other(value: Any, depth: int) -> Any:
@@ -226,6 +224,9 @@ def _is_hashable_when_read(part: Any) -> bool:
 
 _FORM = Form(_other, _object)
 
+_WRITTEN = frozenset({*SCALARS, *TYPES} - {tuple, UUID, float})
+"""Types whose values orjson writes so that they can be read, or hands to `_tagged`."""
+
 
 def _has_tag(text: bytes) -> bool:
     """Whether a str in the text may start with `$`.
@@ -253,26 +254,34 @@ def _untag(value: Any, depth: int) -> Any:
     """The value that plain JSON with tags stands for; lists and dicts are changed in place."""
     if depth > DEEPEST:
         raise Misfit(ValueError, f"nested deeper than {DEEPEST} levels")
-    place: Any = None
-    try:
-        if type(value) is list:
-            for place, part in enumerate(value):
-                if type(part) is dict or type(part) is list:
-                    value[place] = _untag(part, depth + 1)
-            return value
-        if type(value) is not dict:
-            return value
-        for place, part in value.items():
-            if type(part) is dict or type(part) is list:
+    if type(value) is dict:
+        if len(value) == 1:
+            [(name, content)] = value.items()
+            if name.startswith("$"):
+                return _read(name, content, depth)
+        places: Any = value.items()
+    elif type(value) is list:
+        places = enumerate(value)
+    else:
+        return value
+    for place, part in places:
+        if type(part) is dict or type(part) is list:
+            try:
                 value[place] = _untag(part, depth + 1)
-    except Misfit as misfit:
-        misfit.inside(f"[{shown(place)}]")
-        raise
-    if len(value) != 1:
-        return value
-    [(name, content)] = value.items()
-    if not name.startswith("$"):
-        return value
+            except Misfit as misfit:
+                misfit.inside(f"[{shown(place)}]")
+                raise
+    return value
+
+
+def _read(name: str, content: Any, depth: int) -> Any:
+    """The value that an object with this one member stands for."""
+    if type(content) is dict or type(content) is list:
+        try:
+            content = _untag(content, depth + 1)
+        except Misfit as misfit:
+            misfit.inside(f"[{shown(name)}]")
+            raise
     if name.startswith("$$"):
         return {name[1:]: content}
     reader = READERS.get(name)

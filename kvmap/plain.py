@@ -6,7 +6,6 @@ something else.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -18,9 +17,6 @@ DEEPEST: Final = 254
 
 SCALARS: Final = frozenset({str, int, bool, type(None)})
 """Types whose values come back equal once orjson has written them; a float may be NaN."""
-
-FEW: Final = 24
-"""Parts of a value that a loop checks sooner than anything made for many."""
 
 LEAST: Final = -(2**63)
 LARGEST: Final = 2**64 - 1
@@ -58,35 +54,6 @@ class Form:
     """For a tuple, an int beyond 64 bits, a float that is not finite, and any other type."""
     object: Callable[[dict[Any, Any], int], Any]
     """For a dict, as a plain one."""
-
-
-def is_plain(value: Any, most: int, *, tuples: bool = True) -> bool | None:
-    """Whether JSON returns every part of the value as it was. O(parts of the value).
-
-    orjson has written the value. A tuple, which comes back as a list, counts as plain by default.
-    Returns None where there are more than about `most` parts.
-    """
-    kind: type[Any] = type(value)
-    parts: Any
-    if kind is dict:
-        parts = value.values()
-    elif kind is list or (kind is tuple and tuples):
-        parts = value
-    else:
-        return kind in SCALARS or (kind is float and math.isfinite(value))
-    most -= len(parts)
-    if most < 0:
-        return None
-    for part in parts:
-        kind = type(part)
-        if kind in SCALARS:
-            continue
-        if kind is float:
-            if part - part != 0.0:  # NaN or infinite
-                return False
-        elif (checked := is_plain(part, most, tuples=tuples)) is not True:
-            return checked
-    return True
 
 
 def plain(value: Any, depth: int, form: Form) -> Any:
@@ -140,6 +107,10 @@ def members(found: dict[Any, Any], depth: int, form: Form) -> dict[str, Any]:
     same: dict[str, Any] = {}
     for key, part in found.items():
         name = key if type(key) is str and key.isascii() else _name(key, depth, form)
+        kind = type(part)
+        if (kind is str and part.isascii()) or kind is bool or part is None:
+            same[name] = part  # as `plain` would return it, which is called less often so
+            continue
         try:
             same[name] = plain(part, depth + 1, form)
         except Misfit as misfit:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from base64 import b64decode, b64encode
+from binascii import a2b_base64, b2a_base64
 from collections.abc import Callable
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Context, Decimal, InvalidOperation
@@ -30,7 +30,7 @@ _STRICT: Final = Context(traps=[InvalidOperation])
 
 
 def _base64(value: bytes | bytearray) -> str:
-    return b64encode(value).decode()
+    return b2a_base64(value, newline=False).decode()
 
 
 def _int(value: int) -> str:
@@ -77,7 +77,7 @@ WRITERS: Final[dict[type[Any], tuple[str, Callable[[Any], str]]]] = {
 
 
 def _read_bytes(content: Any) -> bytes:
-    return b64decode(_str(content), validate=True)
+    return a2b_base64(_str(content), strict_mode=True)
 
 
 def _read_bytearray(content: Any) -> bytearray:
@@ -107,6 +107,8 @@ def _read_dict(content: Any) -> dict[Any, Any]:
 
 
 def _read_datetime(content: Any) -> datetime:
+    if type(content) is str and "[" not in content:
+        return datetime.fromisoformat(content)
     text, zone, fold = _split_time(content)
     found = datetime.fromisoformat(text).replace(fold=fold)
     if zone is None:
