@@ -3,7 +3,8 @@
     python examples/page_cache.py
 
 The server stands in for somebody else's: it is started here, takes its time, and counts how often
-it is asked. The cache is on disk, so a second run of a program finds what the first one fetched.
+it is asked. The cache is on disk, so a second run of a program finds what the first one fetched. It
+has a bound: where it is full, a page that nobody asked for lately makes room for a new one.
 """
 
 import tempfile
@@ -15,9 +16,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import kvmap
 
 KEEP = 2  # seconds; for real pages, an hour is 3600
+BOUND = kvmap.Limits(store_bytes=2000)  # bytes on disk; for real pages, a gigabyte is 10**9
 
 
-def fetch(cache: kvmap.KVMap[str], url: str) -> str:
+def open_cache(path: str) -> kvmap.KVMap[str, str]:
+    # Without evict, a page that has no room would raise kvmap.LimitError.
+    return kvmap.open(path, limits=BOUND, evict="sieve")
+
+
+def fetch(cache: kvmap.KVMap[str, str], url: str) -> str:
     try:
         # Tried, not asked for first with `in`: a page can expire between two lines.
         return cache[url]
@@ -35,13 +42,13 @@ class SlowServer(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         SlowServer.asked += 1
-        time.sleep(0.1)
+        time.sleep(0.05)
         self.send_response(200)
         self.end_headers()
         self.wfile.write(f"<h1>{self.path}</h1>".encode())
 
     def log_message(self, *_: object) -> None:
-        """Keep quiet."""
+        """Write no log."""
 
 
 def main() -> None:
@@ -53,17 +60,23 @@ def main() -> None:
         site = f"http://127.0.0.1:{server.server_port}"
         try:
             for when in ("first run", "second run"):
-                with kvmap.open(f"{directory}/pages") as cache:
+                with open_cache(f"{directory}/pages") as cache:
                     began = time.perf_counter()
                     for page in ("/", "/news", "/"):
                         fetch(cache, site + page)
                     took = time.perf_counter() - began
-                    pace = "slow" if took > 0.2 else "fast"
+                    pace = "slow" if took > 0.1 else "fast"
                     print(f"{when:<11} 3 pages, {pace}; the server was asked {SlowServer.asked}x")
             time.sleep(KEEP)
-            with kvmap.open(f"{directory}/pages") as cache:
+            with open_cache(f"{directory}/pages") as cache:
                 print(f"{KEEP} s later   {len(cache)} pages kept")
                 print(f"fetch       {fetch(cache, site + '/')}")
+                print(f"            the server was asked {SlowServer.asked}x")
+                for number in range(30):
+                    fetch(cache, f"{site}/archive/{number}")
+                    fetch(cache, site + "/")
+                evicted = cache.stats().counts.evictions
+                print(f"30 more     {len(cache)} pages kept, {evicted} evicted")
                 print(f"            the server was asked {SlowServer.asked}x")
         finally:
             server.shutdown()
