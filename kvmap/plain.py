@@ -6,6 +6,7 @@ something else.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -158,6 +159,8 @@ def _without_subclass(value: Any) -> Any:
 
 def _is_equal(value: Any, same: Any) -> bool:
     """Whether a value of a subclass can stand for its plain form, and the other way round."""
+    if type(same) is float and math.isnan(same):
+        return True
     if not bool(value == same):
         return False
     return isinstance(value, (dict, list)) or hash(value) == hash(same)

@@ -18,26 +18,19 @@ from typing import Any
 import json_values
 import orjson
 import pytest
-from disk import Unsynced
-from helpers import files_of
 from hypothesis import example, given
-from invariants import check
+from hypothesis import strategies as st
+from stores import Store
 
 import kvmap
-from kvmap.values import encode
+from kvmap.values import add, decode_many, encode, encode_many
 
 
 @pytest.fixture
-def clock() -> Unsynced:
-    return Unsynced()
-
-
-@pytest.fixture
-def d(path: Path, clock: Unsynced) -> Iterator[kvmap.KVMap[Any]]:
-    with kvmap.open(path, shards=1, files=clock) as d:
+def d(store: Store) -> Iterator[kvmap.KVMap[Any, Any]]:
+    with store.open() as d:
         d["key"] = "kept"
         yield d
-        check(d)
 
 
 class Colour(enum.Enum):
@@ -148,16 +141,36 @@ NOT_TEXT = ["\ud800", "a\udfffb", Text("\udc00")]
 
 @pytest.mark.parametrize("value", NOT_JSON, ids=lambda value: type(value).__name__)
 def test_what_is_not_json_is_a_type_error_that_names_its_place(
-    d: kvmap.KVMap[Any], value: Any
+    d: kvmap.KVMap[Any, Any], value: Any
 ) -> None:
-    refused(d, value, TypeError, rf"value: {type(value).__name__} is not (JSON|equal)")
-    refused(d, {"tags": ["a", "b", value]}, TypeError, r"value\['tags'\]\[2\]: .*encode=")
-    refused(d, {"": LONG, "tags": [value]}, TypeError, r"value\['tags'\]\[0\]: .*encode=")
+    refused(d, value, TypeError, rf"^value: {type(value).__name__} is not (JSON|equal)")
+    refused(d, {"tags": ["a", "b", value]}, TypeError, r"^value\['tags'\]\[2\]: ")
+    refused(d, {"": LONG, "tags": [value]}, TypeError, r"^value\['tags'\]\[0\]: ")
+    refused(d, {"": [LONG] * 99, "tags": [value]}, TypeError, r"^value\['tags'\]\[0\]: ")
+
+
+@pytest.mark.parametrize(
+    ("value", "hint"),
+    [
+        (Decimal("1.5"), 'codec="extended" keeps it'),
+        (b"x", 'codec="extended" keeps it'),
+        (2**64, 'codec="extended" keeps it'),
+        (math.nan, "store null .None. instead"),
+        ({1: 2}, 'codec="extended" keeps others'),
+        (Colour.RED, "store its .value"),
+        (Point(1, 2), "make it a dict, list, str or number, or open with type= or encode="),
+        (Shouting("x"), "convert it first"),
+    ],
+    ids=repr,
+)
+def test_a_refusal_says_what_to_do(value: Any, hint: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=hint):
+        encode(value)
 
 
 @pytest.mark.parametrize("value", [*NOT_A_NUMBER_OF_JSON, *TOO_LARGE, *NOT_TEXT], ids=ascii)
 def test_what_json_has_no_text_for_is_a_value_error_that_names_its_place(
-    d: kvmap.KVMap[Any], value: Any
+    d: kvmap.KVMap[Any, Any], value: Any
 ) -> None:
     refused(d, value, ValueError, "^value: ")
     refused(d, ({"a": [0, value]},), ValueError, r"^value\[0\]\['a'\]\[1\]: ")
@@ -166,20 +179,20 @@ def test_what_json_has_no_text_for_is_a_value_error_that_names_its_place(
 
 
 @pytest.mark.parametrize("key", [1, 1.5, None, True, (), b"a", Level.HIGH, uuid.UUID(int=5)])
-def test_an_object_has_only_str_keys(d: kvmap.KVMap[Any], key: Any) -> None:
+def test_an_object_has_only_str_keys(d: kvmap.KVMap[Any, Any], key: Any) -> None:
     refused(d, {key: 1}, TypeError, rf"^value: the key .* is of type {type(key).__name__}")
     refused(d, [{}, {"a": 0, key: 1}], TypeError, r"^value\[1\]: the key ")
     refused(d, [LONG, {key: 1}], TypeError, r"^value\[1\]: the key ")
 
 
-def test_the_keys_of_an_object_are_checked_as_its_values_are(d: kvmap.KVMap[Any]) -> None:
+def test_the_keys_of_an_object_are_checked_as_its_values_are(d: kvmap.KVMap[Any, Any]) -> None:
     refused(d, {"a": {"\ud800": 1}}, ValueError, r"^value\['a'\], its key .*: .* not valid UTF-8")
     refused(d, {Shouting("a"): 1}, TypeError, "^value, its key 'a': Shouting is not equal")
-    refused(d, {AnyCase("A"): 1}, TypeError, "^value: the key 'A' is of type AnyCase, which hash")
+    refused(d, {AnyCase("A"): 1}, TypeError, "^value, its key 'A': .* has another hash")
 
 
 @pytest.mark.parametrize("inner", [[], {}, "x", [1.5] * 20])
-def test_values_are_nested_254_levels_at_most(d: kvmap.KVMap[Any], inner: Any) -> None:
+def test_values_are_nested_254_levels_at_most(d: kvmap.KVMap[Any, Any], inner: Any) -> None:
     levels = 254 - isinstance(inner, (list, dict))
     for outer in (list, Items):  # taken as it is, and made plain first
         d["deep"] = deepest = outer([json_values.nested(levels - 1, inner)])
@@ -189,18 +202,20 @@ def test_values_are_nested_254_levels_at_most(d: kvmap.KVMap[Any], inner: Any) -
 
 
 @pytest.mark.parametrize("make", [inside_itself, inside_its_own_object])
-def test_what_is_inside_itself_is_refused(d: kvmap.KVMap[Any], make: Callable[[], Any]) -> None:
+def test_what_is_inside_itself_is_refused(
+    d: kvmap.KVMap[Any, Any], make: Callable[[], Any]
+) -> None:
     refused(d, make(), ValueError, r"^value\[.*: nested deeper than 254 levels, or in itself")
 
 
-def test_a_long_place_is_cut_short_in_the_message(d: kvmap.KVMap[Any]) -> None:
+def test_a_long_place_is_cut_short_in_the_message(d: kvmap.KVMap[Any, Any]) -> None:
     with pytest.raises(TypeError) as caught:
         d["x"] = {"k" * 5000: json_values.nested(200, {1})}
     assert len(str(caught.value)) < 400
     assert "set is not JSON" in str(caught.value)
 
 
-def test_a_part_whose_repr_raises_is_refused_all_the_same(d: kvmap.KVMap[Any]) -> None:
+def test_a_part_whose_repr_raises_is_refused_all_the_same(d: kvmap.KVMap[Any, Any]) -> None:
     class Broken:
         def __repr__(self) -> str:
             raise ZeroDivisionError
@@ -229,7 +244,7 @@ def test_a_part_whose_repr_raises_is_refused_all_the_same(d: kvmap.KVMap[Any]) -
     ids=repr,
 )
 def test_a_subclass_that_is_equal_to_its_plain_value_comes_back_as_that(
-    d: kvmap.KVMap[Any], value: Any, plain: Any
+    d: kvmap.KVMap[Any, Any], value: Any, plain: Any
 ) -> None:
     for wrapped, bare in [
         (value, plain),
@@ -242,7 +257,7 @@ def test_a_subclass_that_is_equal_to_its_plain_value_comes_back_as_that(
 
 
 @pytest.mark.parametrize("value", [(), (1, "a"), [(), [(1,)]], {"a": (1, (2,))}, (1.5,) * 20])
-def test_a_tuple_comes_back_as_a_list(d: kvmap.KVMap[Any], value: Any) -> None:
+def test_a_tuple_comes_back_as_a_list(d: kvmap.KVMap[Any, Any], value: Any) -> None:
     def lists(value: Any) -> Any:
         if isinstance(value, dict):
             return {key: lists(part) for key, part in value.items()}
@@ -254,7 +269,7 @@ def test_a_tuple_comes_back_as_a_list(d: kvmap.KVMap[Any], value: Any) -> None:
     assert repr(d["key"]) == repr([lists(value)])
 
 
-def test_many_numbers_whose_sum_is_infinite_are_numbers(d: kvmap.KVMap[Any]) -> None:
+def test_many_numbers_whose_sum_is_infinite_are_numbers(d: kvmap.KVMap[Any, Any]) -> None:
     for value in ([1.7e308] * 20, [-1.7e308, 2**64 - 1] * 20, [2**64 - 1] * 20, [LONG, 1.7e308]):
         d["key"] = value
         assert d["key"] == value
@@ -275,27 +290,26 @@ def test_what_json_cannot_hold_is_refused_wherever_it_stands(value: Any) -> None
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_what_went_in_is_there_after_a_reopen(path: Path, seed: int) -> None:
+def test_what_went_in_is_there_after_a_reopen(kept: Store, seed: int) -> None:
     written: dict[Any, Any] = {}
 
     @given(json_values.keys, json_values.values | json_values.deep)
     def write(key: Any, value: Any) -> None:
         d[key] = written[key] = value
 
-    with kvmap.open(path, shards=4) as d:
+    with kept.open() as d:
         write()
-        check(d)
-    with kvmap.open(path) as d:
+    with kept.open() as d:
         assert repr(dict(d)) == repr(written)
-        check(d)
 
 
-def refused(d: kvmap.KVMap[Any], value: Any, error: type[Exception], message: str) -> None:
-    """Every way in raises; nothing in memory and no byte of a record on disk is another."""
-    before, on_disk = d.copy(), files_of(d.path / "shards")
+def refused(d: kvmap.KVMap[Any, Any], value: Any, error: type[Exception], message: str) -> None:
+    """Every way in raises, and nothing in the map is another."""
+    before = d.copy()
     for write in (
         lambda: d.__setitem__("key", value),
         lambda: d.set("key", value, ttl=5),
+        lambda: d.set_many({"new": 1, "key": value}),
         lambda: d.create("new", value),
         lambda: d.setdefault("new", value),
         lambda: d.update({"new": 1, "key": value}),
@@ -305,7 +319,9 @@ def refused(d: kvmap.KVMap[Any], value: Any, error: type[Exception], message: st
         with pytest.raises(error, match=message):
             write()
         assert d == before
-    assert files_of(d.path / "shards") == on_disk
+
+
+MANY = [{"a": i, "b": None, "c": i / 7} for i in range(500)]
 
 
 @pytest.mark.parametrize(
@@ -313,22 +329,119 @@ def refused(d: kvmap.KVMap[Any], value: Any, error: type[Exception], message: st
     [
         *(None, "null", [None, 1.5], {"a": None, "b": ["null", (0.5,)]}),
         *([LONG, None, 1.5], [LONG, None, -1], [LONG, {"a": -1, "b": [1.7e308]}]),
+        *(MANY, [[0.5, "x"]] * 50, [1.7e308] * 50, [-1, None] * 50),
     ],
+    ids=lambda value: repr(value)[:30],
 )
-def test_what_is_plain_needs_no_second_look(value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_plain_is_not_taken_apart(value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise AssertionError("taken apart, which is ten times as slow")
 
-    monkeypatch.setattr("kvmap.values._plain", refuse)
+    monkeypatch.setattr("kvmap.values.plain", refuse)
     assert encode(value) == orjson.dumps(value)
+
+
+def test_a_value_of_many_parts_is_checked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("looked at one by one, which takes twice as long")
+
+    monkeypatch.setattr("kvmap.values.SCALARS", None)
+    monkeypatch.setattr("kvmap.values.math", None)
+    assert encode(MANY) == orjson.dumps(MANY)
+
+
+# Many values
+
+
+@given(
+    st.lists(json_values.values | json_values.unfit_values, max_size=5),
+    st.sampled_from(["", "x" * 3000]),
+)
+def test_many_values_are_encoded_as_each_of_them(values: list[Any], long: str) -> None:
+    values = [[long, value] for value in values]
+    try:
+        expected: Any = [encode(value) for value in values]
+    except (TypeError, ValueError) as error:
+        with pytest.raises(type(error)) as caught:
+            encode_many(values)
+        assert str(caught.value) == str(error)
+    else:
+        assert encode_many(values) == expected
+
+
+@given(st.lists(json_values.values, max_size=5), st.sampled_from(["", "x" * 3000]))
+def test_many_texts_are_decoded_as_each_of_them(values: list[Any], long: str) -> None:
+    texts = [encode([long, value]) for value in values]
+    assert repr(decode_many(texts)) == repr([orjson.loads(text) for text in texts])
 
 
 @pytest.mark.parametrize(
-    "value", [[{"a": i, "b": None, "c": i / 7} for i in range(500)], [[0.5, "x"]] * 50, [LONG, -1]]
+    "texts",
+    [
+        [b"1", b"", b"3"],
+        [b"1", b"[2", b"3]"],
+        [b"1,2", b"3"],
+        [b"1", b"2]"],
+        [b"null", b"nan"],
+        [b"1" * 3000, b'"'],
+    ],
 )
-def test_many_parts_are_checked_at_once(value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> None:
-        raise AssertionError("looked at one by one, which is three times as slow")
+def test_what_is_not_json_among_many_texts_is_an_error(texts: list[bytes]) -> None:
+    with pytest.raises(orjson.JSONDecodeError):
+        decode_many(texts)
 
-    monkeypatch.setattr("kvmap.values._is_plain", refuse)
-    assert encode(value) == orjson.dumps(value)
+
+# Numbers that something is added to
+
+
+@pytest.mark.parametrize(
+    ("text", "by", "total"),
+    [
+        (b"41", 1, 42),
+        (b"41", -1, 40),
+        (b"41", 0.5, 41.5),
+        (b"1.5", 1, 2.5),
+        (b"0.5", 0.5, 1.0),
+        (b"0", 2**64 - 1, 2**64 - 1),
+        (b"18446744073709551615", -(2**64) + 1, 0),
+        (b"-1", -(2**63) + 1, -(2**63)),
+        (b"1", Level.HIGH, 4),
+        (b"1", Real(0.5), 1.5),
+    ],
+)
+def test_a_number_is_added_to(text: bytes, by: Any, total: Any) -> None:
+    added, result = add(text, by)
+    assert (result, type(result)) == (total, type(total))
+    assert added == orjson.dumps(total)
+
+
+@pytest.mark.parametrize("text", [b'"1"', b"true", b"null", b"[1]", b"{}", b'{"$int":"5"}'])
+def test_nothing_is_added_to_what_is_no_number(text: bytes) -> None:
+    name = type(orjson.loads(text)).__name__.replace("NoneType", "None")
+    with pytest.raises(TypeError, match=f"^the value is (a )?{name}.*, not a number"):
+        add(text, 1)
+
+
+@pytest.mark.parametrize("by", [True, None, "1", 1j, Decimal(1)])
+def test_only_numbers_of_json_are_added(by: Any) -> None:
+    with pytest.raises(TypeError, match="an int or float can be added"):
+        add(b"1", by)
+
+
+@pytest.mark.parametrize(
+    ("text", "by"),
+    [
+        (b"1", 2**64 - 1),
+        (b"18446744073709551615", 1),
+        (b"-9223372036854775808", -1),
+        (b"0", 10**5000),
+        (b"0.5", 10**400),
+        (b"1.7e308", 1.7e308),
+        (b"1", math.nan),
+        (b"1", -math.inf),
+    ],
+    ids=lambda part: repr(part)[:20] if part != 10**5000 else "10**5000",
+)
+def test_a_sum_that_json_cannot_hold_is_refused(text: bytes, by: Any) -> None:
+    with pytest.raises(ValueError, match="nothing was added"):
+        add(text, by)
