@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
@@ -11,12 +10,13 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, cast, overload
 
 from orjson import JSONDecodeError
 
-from kvmap import iteration, keys, lifecycle
+from kvmap import iteration, keys, lifecycle, showing
 from kvmap.dict_methods import DictMethods, pairs_of
-from kvmap.engine import INF, KEEP_DEADLINE, Engine, If, Progress, State
+from kvmap.engine import INF, KEEP_DEADLINE, Engine, If, Progress
 from kvmap.errors import KeyExistsError, ReadOnlyError
 from kvmap.keys import Key
 from kvmap.limits import Limits
+from kvmap.promise import SOON, Promise
 from kvmap.settings import DEFAULT, KEEP, Default, Keep, Seconds, Settings, check_ttl
 from kvmap.transactions import Blocks, Edit, Transaction
 from kvmap.views import Items, Keys, Values
@@ -38,10 +38,6 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _MISSING: Any = object()
-_SOON = 60.0
-"""Seconds within which a loop over listed keys is expected to read their values."""
-_SHOWN = 5
-"""Entries that a repr shows."""
 _IN_PLACE = "can't be changed in place"
 
 
@@ -78,7 +74,7 @@ class KVMap(DictMethods[K, V]):
         self._encode = codec.encode
         self._decode = codec.decode
         self._writeback = Writeback(self._encode_checked) if writeback else None
-        self._promised: _Promise | None = None
+        self._promised: Promise | None = None
         self._use(engine.settings)
         lifecycle.register(self)
 
@@ -170,11 +166,11 @@ class KVMap(DictMethods[K, V]):
         state = self._blocks.view()
         done = None
         if state.next_deadline < INF:
-            done = partial(self._promise, state.expiring(_SOON))
+            done = partial(self._promise, state.expiring(SOON))
         return iteration.keys(state, done=done)
 
     def _promise(self, texts: dict[Key, bytes]) -> None:
-        self._promised = _Promise(texts) if texts else None
+        self._promised = Promise(texts) if texts else None
 
     def __reversed__(self) -> Iterator[K]:
         return iteration.keys(self._blocks.view(), reverse=True)
@@ -932,39 +928,13 @@ class KVMap(DictMethods[K, V]):
 
     def __repr__(self) -> str:
         engine = self.__dict__.get("_engine")
-        if engine is None:
-            return "<KVMap, not open>"
-        if engine.closed:
-            return f"<KVMap {engine.name!r}, closed>"
-        count, shown = self._peek()
-        if count is None:
-            return f"<KVMap {engine.name!r}>"
-        entries = ", ".join([f"{keys.shown(key)}: {value}" for key, value in shown])
-        more = f", … {count - len(shown):,} more" if count > len(shown) else ""
-        return f"<KVMap {engine.name!r} {{{entries}{more}}}>"
-
-    def _peek(self) -> tuple[int | None, list[tuple[Key, str]]]:
-        """How many entries there are, and the first few; never raises, never waits."""
-        try:
-            count, found = self._engine.peek(_SHOWN)
-            return count, [(key, keys.shown(self._decode(text))) for key, text in found]
-        except Exception:  # a repr says what it can
-            return None, []
+        return "<KVMap, not open>" if engine is None else showing.text(engine, self._decode)
 
     def _repr_html_(self) -> str:
-        from html import escape
+        return showing.html(self._engine, self._decode)
 
-        count, shown = self._peek()
-        rows = [f"<tr><td>{escape(keys.shown(k))}</td><td>{escape(v)}</td></tr>" for k, v in shown]
-        if count is not None and count > len(shown):
-            rows.append(f"<tr><td colspan=2>… {count - len(shown):,} more</td></tr>")
-        title = "closed" if self.closed else "" if count is None else f"{count:,} entries"
-        caption = f"<caption>KVMap {escape(repr(self._engine.name))}, {title}</caption>"
-        return f"<table>{caption}{''.join(rows)}</table>"
-
-    def _ipython_key_completions_(self) -> list[Any]:
-        _, found = self._engine.peek(1000)
-        return [key for key, _ in found if isinstance(key, str)]
+    def _ipython_key_completions_(self) -> list[str]:
+        return showing.completions(self._engine)
 
     # Making
 
@@ -1014,25 +984,3 @@ class KVMap(DictMethods[K, V]):
                 return dict(self._iterate(False))
         except ReadOnlyError:
             return dict(self._iterate(False))
-
-
-class _Promise:
-    """The values of entries that expire soon, for the thread that has just listed all keys.
-
-    `dict(d)` lists the keys and then reads each value. Time stands still for it: an entry that
-    expires in between is read once more. A key that anybody writes or deletes is none of these.
-    """
-
-    def __init__(self, texts: dict[Key, bytes]) -> None:
-        self._thread = threading.get_ident()
-        self._texts = texts
-
-    def take(self, key: Key) -> bytes | None:
-        """The text of such an entry, once."""
-        if self._thread != threading.get_ident():
-            return None
-        return self._texts.pop(key, None)
-
-    def drop(self, key: Key) -> None:
-        """The entry was changed."""
-        self._texts.pop(key, None)

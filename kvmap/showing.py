@@ -1,0 +1,57 @@
+"""How a map shows itself: its repr, a table in a notebook, completion of its keys."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from html import escape
+from typing import Any
+
+from kvmap.engine import Engine
+from kvmap.keys import Key, shown
+
+_ENTRIES = 5
+"""Entries that a repr shows."""
+_COMPLETIONS = 1000
+"""Keys that are offered for completion, at most."""
+
+Decode = Callable[[bytes], Any]
+
+
+def text(engine: Engine, decode: Decode) -> str:
+    """A map's repr: a few entries. Never raises, waits for nobody and reads little."""
+    if engine.closed:
+        return f"<KVMap {engine.name!r}, closed>"
+    count, entries = _peek(engine, decode)
+    if count is None:
+        return f"<KVMap {engine.name!r}>"
+    parts = [f"{shown(key)}: {value}" for key, value in entries]
+    if count > len(entries):
+        parts.append(f"… {count - len(entries):,} more")
+    return f"<KVMap {engine.name!r} {{{', '.join(parts)}}}>"
+
+
+def html(engine: Engine, decode: Decode) -> str:
+    """The same as a table."""
+    count, entries = _peek(engine, decode)
+    rows = [
+        f"<tr><td>{escape(shown(key))}</td><td>{escape(value)}</td></tr>" for key, value in entries
+    ]
+    if count is not None and count > len(entries):
+        rows.append(f"<tr><td colspan=2>… {count - len(entries):,} more</td></tr>")
+    state = "closed" if engine.closed else "" if count is None else f"{count:,} entries"
+    caption = f"<caption>KVMap {escape(repr(engine.name))}, {state}</caption>"
+    return f"<table>{caption}{''.join(rows)}</table>"
+
+
+def completions(engine: Engine) -> list[str]:
+    """Keys for a notebook to offer after `d["`."""
+    _, entries = engine.peek(_COMPLETIONS)
+    return [key for key, _ in entries if isinstance(key, str)]
+
+
+def _peek(engine: Engine, decode: Decode) -> tuple[int | None, list[tuple[Key, str]]]:
+    try:
+        count, entries = engine.peek(_ENTRIES)
+        return count, [(key, shown(decode(value))) for key, value in entries]
+    except Exception:  # a repr says what it can
+        return None, []
