@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import helpers
 import pytest
 from helpers import Clock
 from stores import DiskStore, MemoryStore, Store
@@ -11,6 +12,15 @@ from stores import DiskStore, MemoryStore, Store
 import kvmap
 
 ON_DISK = pytest.param(DiskStore, id="disk", marks=pytest.mark.disk)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="take the minutes of thousands of cases")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Before any file of tests is imported, for their numbers of cases depend on it.
+    helpers.SOAK = helpers.SOAK or config.getoption("--long")
 
 
 @pytest.fixture

@@ -1,0 +1,30 @@
+"""Maps on a file system of the test's choice."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import kvmap
+from kvmap import disk
+from kvmap.disk.fs import FileSystem
+from kvmap.opening import before
+
+SETTINGS = ("limits", "ttl", "codec", "evict")
+
+
+def open_on(
+    fs: FileSystem, path: str | Path = "/store", flag: str = "c", **options: Any
+) -> kvmap.KVMap[Any, Any]:
+    """`kvmap.open`, on another file system; `tuning` may be among the options too."""
+    settings = {each: options.pop(each) for each in SETTINGS if each in options}
+    options = {"shards": None, "sync": False, "timeout": 0, "mode": 0o700, **options}
+    engine = disk.open_engine(
+        str(path), flag, change=lambda kept: kept.changed(**settings), fs=fs, **options
+    )
+    return before(engine)
+
+
+def snapshot_on(fs: FileSystem, path: str | Path = "/store") -> kvmap.KVMap[Any, Any]:
+    """`kvmap.snapshot`, on another file system."""
+    return before(disk.open_snapshot(str(path), fs=fs))

@@ -1,0 +1,235 @@
+"""A sync that fails is never forgotten: the kernel drops the pages, and tells of it once."""
+
+from __future__ import annotations
+
+import errno
+import random
+from collections.abc import Callable
+from itertools import islice
+from typing import Any
+
+import pytest
+from cutter import Cutter
+from helpers import SOAK
+from on_disk import open_on
+from simulated import Choice, Disk, choices
+from steps import Contents, contents, steps, take
+
+RUNS = 40 if SOAK else 3
+SHARD = "/store/shards/00.jsonl"
+
+
+def left(disk: Disk, choice: Choice | None = None) -> dict[Any, Any]:
+    """What a store holds after a power cut that loses all that was not synced."""
+    with open_on(disk.copy(choice or Choice("lost"))) as d:
+        return dict(d)
+
+
+def once(disk: Disk, name: str = "sync") -> None:
+    """Let the next sync fail."""
+
+    def fails(call: str) -> bool:
+        if call != name:
+            return False
+        disk.sync_fails = lambda call: False
+        return True
+
+    disk.sync_fails = fails
+
+
+def test_a_sync_that_returns_after_one_that_failed_has_synced_everything() -> None:
+    disk = Disk()
+    with open_on(disk, shards=1) as d:
+        d["first"] = 1
+        d.sync()
+        d["second"] = 2
+        once(disk)
+        with pytest.raises(OSError, match="error"):
+            d.sync()
+        assert dict(d) == {"first": 1, "second": 2}
+        d.sync()
+        assert left(disk) == {"first": 1, "second": 2}
+        d["third"] = 3
+        d.sync()
+        assert left(disk) == {"first": 1, "second": 2, "third": 3}
+
+
+def test_a_close_after_a_failed_sync_leaves_everything_on_disk() -> None:
+    disk = Disk()
+    d = open_on(disk, shards=1)
+    d["first"] = 1
+    once(disk)
+    with pytest.raises(OSError, match="error"):
+        d.sync()
+    d.close()
+    assert left(disk) == {"first": 1}
+    with open_on(disk) as d:
+        assert dict(d) == {"first": 1}
+
+
+def test_a_close_that_fails_leaves_a_store_that_opens() -> None:
+    disk = Disk()
+    d = open_on(disk, shards=1)
+    d["first"] = 1
+    disk.sync_fails = lambda call: True
+    with pytest.raises(OSError, match="error"):
+        d.close()
+    assert d.closed
+    assert not disk.descriptors
+    disk.sync_fails = lambda call: False
+    with open_on(disk) as d:
+        assert dict(d) == {"first": 1}
+        d.sync()
+        assert left(disk) == {"first": 1}
+    assert left(disk) == {"first": 1}
+
+
+def test_the_kernel_fails_to_write_back_and_another_descriptor_is_told_first() -> None:
+    disk = Disk()
+    with open_on(disk, shards=1) as d:
+        d["first"] = 1
+        disk.fail_to_write_back(SHARD)
+        other = disk.open_directory("/store/shards")
+        file = disk.open_file(other, "00.jsonl", write=False)
+        disk.descriptors[file].seen = 0
+        with pytest.raises(OSError, match="error"):
+            disk.sync(file)
+        disk.close(file)
+        disk.close(other)
+        with pytest.raises(OSError, match="error"):
+            d.sync()
+        d.sync()
+        assert left(disk) == {"first": 1}
+
+
+def test_a_synced_write_that_fails_is_not_there_and_the_next_one_is() -> None:
+    disk = Disk()
+    with open_on(disk, shards=1, sync=True) as d:
+        d["first"] = 1
+        once(disk)
+        with pytest.raises(OSError, match="error") as caught:
+            d["second"] = 2
+        assert caught.value.errno == errno.EIO
+        assert caught.value.filename
+        assert dict(d) == {"first": 1}
+        d["third"] = 3
+        for choice in choices(random.Random(1), disk.moment + 1, 5):
+            assert left(disk, choice) == {"first": 1, "third": 3}
+
+
+@pytest.mark.parametrize("call", ["sync", "sync_directory"])
+@pytest.mark.parametrize(
+    "work",
+    [
+        lambda d: d.update(a=2, b=2, c=2, d=2),
+        lambda d: d.compact(),
+        lambda d: d.clear(),
+        lambda d: d.__delitem__("a"),
+        lambda d: d.sync(),
+    ],
+    ids=["update", "compact", "clear", "delete", "sync"],
+)
+@pytest.mark.parametrize("number", range(4))
+def test_each_sync_of_a_piece_of_work_fails_for_a_while(
+    work: Callable[[Any], object], call: str, number: int
+) -> None:
+    disk = Disk()
+    with open_on(disk, shards=2) as d:
+        d.update(a=1, b=1, c=1)
+        d.sync()
+        d["b"] = 0
+        before: Contents = contents(d)
+        calls = 0
+
+        def fails(name: str) -> bool:
+            nonlocal calls
+            calls += name == call
+            return name == call and number <= calls - 1 < number + 2
+
+        disk.sync_fails = fails
+        try:
+            work(d)
+            d.sync()
+        except OSError as error:
+            assert error.errno == errno.EIO
+        disk.sync_fails = lambda name: False
+        now = contents(d)
+        if call == "sync":
+            assert now == before or d.get("a") != 1 or work is not None
+        d.sync()
+        assert left(disk) == {key: value for key, value, _ in now}
+        d["e"] = 5
+        d.sync()
+        assert left(disk) == {**{key: value for key, value, _ in now}, "e": 5}
+
+
+class FailingCutter(Cutter):
+    """Some syncs fail, in a row or one at a time."""
+
+    failures = 0
+
+    def fails(self, call: str) -> bool:
+        if self.random.random() < self.rate:
+            self.failures += 1
+            return True
+        return False
+
+    def run(self, count: int, seed: int) -> None:
+        self.rate = 0.0
+        d = self.open()
+        for step in islice(steps(seed, keys=12), count):
+            self.rate = self.random.choice((0, 0, 0, 0.3, 0.7))
+            self.disk.sync_fails = self.fails
+            self.disk.wait(1)
+            self.step, after = step, self.model.copy()
+            take(after, step)
+            self.note(after, step)
+            try:
+                take(d, step)
+            except OSError as error:
+                assert error.errno == errno.EIO
+                found = contents(d)
+                assert found in (contents(self.model), contents(after)), step
+                if found == contents(after):
+                    self.before = self.model = after
+            else:
+                assert contents(d) == contents(after), step
+                self.before = self.model = after
+                if self.sync or step == ("sync",):
+                    self.settle()
+            self.step = ("sync",)
+            if self.random.random() < 0.1:
+                d = self.reopened(d)
+        self.disk.sync_fails = lambda call: False
+        d.close()
+        self.settle()
+        self.cut("the end")
+
+    def reopened(self, d: Any) -> Any:
+        try:
+            d.close()
+        except OSError as error:
+            assert error.errno == errno.EIO
+        else:
+            self.settle()
+        assert not self.disk.descriptors
+        while True:
+            try:
+                d = self.open()
+                assert contents(d) == contents(self.model)
+            except OSError as error:
+                assert error.errno == errno.EIO
+            else:
+                return d
+
+    def check(self, found: Contents) -> None:
+        self.check_unsynced(found)
+
+
+@pytest.mark.parametrize("seed", range(RUNS))
+@pytest.mark.parametrize("sync", [True, False], ids=["sync", "no sync"])
+def test_what_is_said_to_be_synced_is_there_after_any_failures(sync: bool, seed: int) -> None:
+    cutter = FailingCutter(seed, sync=sync)
+    cutter.run(60, seed)
+    print(f"{len(cutter.states)} states, {cutter.failures} failed syncs")
+    assert cutter.failures

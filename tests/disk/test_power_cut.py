@@ -1,0 +1,21 @@
+"""A power cut at any moment: what was synced is there, and nothing that was never written."""
+
+from __future__ import annotations
+
+import pytest
+from cutter import Cutter
+from helpers import SOAK
+
+RUNS = 40 if SOAK else 4
+STEPS = 110
+
+
+@pytest.mark.parametrize("seed", range(RUNS))
+@pytest.mark.parametrize("sync", [True, False], ids=["sync", "no sync"])
+def test_every_state_opens_and_holds_what_was_synced(
+    sync: bool, seed: int
+) -> None:
+    cutter = Cutter(seed, sync=sync)
+    cutter.run(STEPS, seed)
+    print(f"{len(cutter.states)} states, {cutter.kills} kills")
+    assert len(cutter.states) > 1000
