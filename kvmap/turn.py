@@ -30,6 +30,14 @@ class Turn:
         self.holder: object = None
         self._free = threading.Condition(self.lock)
 
+    def is_mine(self) -> bool:
+        """Whether this thread has the lock."""
+        try:
+            self._free.notify(0)  # wakes nobody, but raises where it has not
+        except RuntimeError:
+            return False
+        return True
+
     def wait(self) -> None:
         """Return when there is no hold. The caller has the lock. Raises HeldError in the end."""
         if not self._free.wait_for(lambda: self.holder is None, self.PATIENCE):

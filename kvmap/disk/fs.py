@@ -27,7 +27,7 @@ from filelock import lock_descriptor
 # A symbolic link in place of a file would lead outside the store, a pipe would block the open.
 _SAFE: Final = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
-_MOST_PARTS: Final = 1024
+MOST_PARTS: Final = 1024
 """Parts that one `pwritev` takes (IOV_MAX) on every system."""
 
 
@@ -176,10 +176,8 @@ class FileSystem:
         """
         return os.pwrite(descriptor, data, offset)
 
-    def pwritev(self, descriptor: int, parts: Sequence[Any], offset: int) -> int:
-        """Write several parts, each with the buffer protocol, one after the other, as `pwrite`."""
-        if len(parts) > _MOST_PARTS:
-            parts = parts[:_MOST_PARTS]
+    def pwritev(self, descriptor: int, parts: Sequence[bytes], offset: int) -> int:
+        """Write up to MOST_PARTS parts, one after the other, as `pwrite` writes one."""
         if hasattr(os, "pwritev"):
             return os.pwritev(descriptor, parts, offset)
         return os.pwrite(descriptor, b"".join(parts), offset)  # before macOS 11

@@ -1,0 +1,278 @@
+"""A shard: an append-only file that is written at its known end and read through a map."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from errno import EIO
+from typing import Final
+
+from kvmap.disk.folder import NEW, Folder, shard_name, write_at
+from kvmap.disk.fs import MOST_PARTS, Map, named
+from kvmap.disk.manifest import EMPTY, UNKNOWN, Known
+from kvmap.disk.parser import stretches
+from kvmap.disk.records import MOST_BYTES
+from kvmap.disk.tuning import Tuning
+from kvmap.errors import CorruptStoreError, LimitError
+
+NO_MAP: Final = b""
+"""Stands in for a map: every slice of it is too short, so that a reader takes the longer way."""
+
+
+class Shard:
+    """The file of one bucket. Whoever calls what changes it holds the engine's lock."""
+
+    __slots__ = (
+        "_descriptor",
+        "_folder",
+        "_mapped",
+        "_maps",
+        "_tuning",
+        "dirty",
+        "end",
+        "failed",
+        "known",
+        "live",
+        "loaded",
+        "name",
+        "number",
+        "parsed",
+        "path",
+        "retry_compaction_at",
+        "writable",
+    )
+
+    def __init__(
+        self,
+        folder: Folder,
+        number: int,
+        known: Known,
+        maps: list[Map | bytes],
+        tuning: Tuning,
+        *,
+        writable: bool,
+    ) -> None:
+        self.number = number
+        self.name = shard_name(number)
+        self.path = folder.file_path(self.name)
+        self.writable = writable
+        self.known = known
+        """What the manifest knew of the file when the store was opened, or when it was replaced."""
+        self.loaded = False
+        """Whether the index knows this shard's keys."""
+        self.parsed = False
+        """Whether its records were taken apart since the store was opened, so that reads may trust
+        the index about it, and so that it may be written to. The hint file does not make it so."""
+        self.end = 0
+        """Bytes of records, dead and live."""
+        self.live = 0
+        """Bytes of the records that the index points to."""
+        self.dirty = not known.exact
+        """Whether bytes may not be on disk yet."""
+        self.failed = False
+        """Whether a sync has failed, so that no later one can be trusted with the same file."""
+        self.retry_compaction_at = 0
+        """How far the file grows before a compaction that failed is tried again."""
+        self._folder = folder
+        self._descriptor = -1
+        self._maps = maps
+        self._mapped = 0
+        """How many bytes are mapped."""
+        self._tuning = tuning
+
+    @property
+    def dead(self) -> int:
+        """Bytes of records that hold no entry."""
+        return self.end - self.live
+
+    @property
+    def worn(self) -> bool:
+        """Whether compaction pays: it then frees about as much as it copies."""
+        return (self.end - self.live) * 8 > self.live * 7 + 8 * self._tuning.slack_bytes
+
+    # Opening
+
+    def open(self) -> None:
+        """Open the file as it is now, if it is there, and check its length against the manifest.
+
+        Raises CorruptStoreError where bytes are missing, or where there are more than there were.
+        """
+        size, length = self._folder.size(self.name), self.known.length
+        if (size or 0) < length or (self.known.exact and (size or 0) > length):
+            raise CorruptStoreError(
+                self.path,
+                min(size or 0, length),
+                "the file is missing"
+                if size is None
+                else f"{size} bytes long, but {length} when it was closed",
+            )
+        if (size or 0) > MOST_BYTES:
+            raise CorruptStoreError(self.path, MOST_BYTES, "longer than a shard can be")
+        if self._descriptor < 0 and size is not None:
+            self._descriptor = self._folder.open_file(self.name, write=self.writable)
+        self.end = size or 0
+
+    def map(self) -> None:
+        """Let readers use a map of all that is there."""
+        if self.end > self._mapped:
+            with named(self.path):
+                self._maps[self.number] = self._folder.fs.map(self._descriptor, self.end)
+            self._mapped = self.end
+
+    @property
+    def outgrown(self) -> bool:
+        """Whether the file has grown so much that it is to be mapped anew.
+
+        A map costs about 10 µs and the faults of its pages, so the last few records are read with
+        `pread` (0.6 µs) instead.
+        """
+        grown = self.end - self._mapped
+        return grown > self._tuning.map_slack_bytes and grown > self._mapped >> 3
+
+    # Reading
+
+    def read(self, begin: int, stop: int) -> bytes:
+        """Bytes of the file; fewer where it ends before `stop`."""
+        if stop <= self._mapped:
+            return self._maps[self.number][begin:stop]
+        parts: list[bytes] = []
+        with named(self.path):
+            while begin < stop and self._descriptor >= 0:
+                part = self._folder.fs.pread(self._descriptor, stop - begin, begin)
+                if not part:
+                    break
+                parts.append(part)
+                begin += len(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def stretches(self, start: int = 0) -> Iterator[tuple[int, bytes]]:
+        """All records from byte `start` on, in parts of whole lines, and where each part begins."""
+        return stretches(self.read, start, self.end, self._tuning.stretch_bytes)
+
+    # Writing
+
+    def append(self, line: bytes) -> None:
+        """Write whole lines at the end. Where this raises, `cut` is due."""
+        if self.end + len(line) > MOST_BYTES or self._descriptor < 0:
+            self._prepare(len(line))
+        self.dirty = True
+        try:
+            done = self._folder.fs.pwrite(self._descriptor, line, self.end)
+            if done != len(line):
+                write_at(self._folder.fs, self._descriptor, line[done:], self.end + done)
+        except OSError as error:
+            error.filename = self.path
+            raise
+        self.end += len(line)
+
+    def append_parts(self, parts: Sequence[bytes], size: int) -> None:
+        """Write `size` bytes in parts, as `append`; for parts so large that a copy costs more."""
+        if self.end + size > MOST_BYTES or self._descriptor < 0:
+            self._prepare(size)
+        self.dirty = True
+        fs, at = self._folder.fs, self.end
+        with named(self.path):
+            for first in range(0, len(parts), MOST_PARTS):
+                some = parts[first : first + MOST_PARTS]
+                done, wanted = fs.pwritev(self._descriptor, some, at), sum(map(len, some))
+                if done != wanted:
+                    write_at(fs, self._descriptor, b"".join(some)[done:], at + done)
+                at += wanted
+        self.end = at
+
+    def check_room(self, size: int) -> None:
+        """Raise LimitError where the file can't grow by so many bytes."""
+        if self.end + size > MOST_BYTES:
+            raise LimitError(
+                f"{self.path} can't grow past 4 GiB; use more shards, or smaller values"
+            )
+
+    def _prepare(self, size: int) -> None:
+        self.check_room(size)
+        if self._descriptor < 0:
+            self._folder.remove(self.name)  # nothing is in it
+            self._descriptor = self._folder.create_file(self.name)
+
+    def cut(self, end: int) -> None:
+        """Take back what was appended past `end`, whether or not that was completed."""
+        if self._descriptor >= 0:
+            fs = self._folder.fs
+            with named(self.path):
+                if fs.descriptor_status(self._descriptor).size > end:
+                    self.dirty = True
+                    fs.truncate(self._descriptor, end)
+        self.end = end
+
+    def sync(self) -> None:
+        """Return when all bytes would survive a power cut. The name is `Folder.sync`'s.
+
+        Raises OSError, from then on at each call until the bytes were written to another file.
+        """
+        if self.failed:
+            raise OSError(EIO, "a sync failed, so what was written may be lost", self.path)
+        if self.dirty:
+            if self._descriptor < 0 and self._folder.size(self.name) is not None:
+                self._descriptor = self._folder.open_file(self.name, write=self.writable)
+            if self._descriptor >= 0:
+                try:
+                    with named(self.path):
+                        self._folder.fs.sync(self._descriptor)
+                except BaseException:
+                    self.failed = True
+                    raise
+            self.dirty = False
+
+    # Another file in this one's place
+
+    def create_new(self) -> int:
+        """An empty file beside this one, which may take its place."""
+        self._folder.remove(self.name + NEW)
+        return self._folder.create_file(self.name + NEW)
+
+    def drop_new(self, descriptor: int) -> None:
+        """Remove what `create_new` made."""
+        self._folder.fs.close(descriptor)
+        self._folder.remove(self.name + NEW)
+
+    def rename_new(self) -> None:
+        """Let the name stand for the new file, which is complete and synced."""
+        self._folder.rename(self.name + NEW, self.name)
+
+    def is_named(self, descriptor: int) -> bool:
+        """Whether the shard's name stands for this file."""
+        fs = self._folder.fs
+        found = fs.status(self._folder.descriptor, self.name)
+        return found is not None and found.identity == fs.descriptor_status(descriptor).identity
+
+    def take(self, descriptor: int, end: int, live: int) -> None:
+        """Use the new file from now on; harmless when that was done before."""
+        if self._descriptor != descriptor:
+            old, self._descriptor = self._descriptor, descriptor
+            self._maps[self.number] = NO_MAP
+            self._mapped = 0
+            if old >= 0:
+                self._folder.fs.close(old)
+        self.known = UNKNOWN
+        self.failed = self.dirty = False
+        self.retry_compaction_at = 0
+        self.end, self.live = end, live
+        self.map()
+
+    def forget(self) -> None:
+        """Let go of a file that was removed: the shard is empty."""
+        self.close()
+        self.known = EMPTY
+        self.loaded = self.parsed = True
+        self.dirty = self.failed = False
+        self.end = self.live = self.retry_compaction_at = 0
+
+    def close(self) -> None:
+        """Give up the descriptor and the map; an iterator that has the map can go on with it."""
+        descriptor, self._descriptor = self._descriptor, -1
+        self._maps[self.number] = NO_MAP
+        self._mapped = 0
+        if descriptor >= 0:
+            self._folder.fs.close(descriptor)
+
+    def state(self) -> Known:
+        """What the manifest is to say of the shard when the store is closed."""
+        return Known(self.end, exact=True) if self.loaded else self.known
