@@ -11,8 +11,9 @@ import orjson
 from kvmap.errors import KVMapError, LimitError, ReadOnlyError
 from kvmap.keys import Key, shown
 from kvmap.settings import Default, Seconds, check_ttl
-from kvmap.single_flight import GUARD, MISSING, Computation
+from kvmap.single_flight import MISSING
 from kvmap.transactions import Transaction
+from kvmap.wait_graph import GUARD, Node
 
 
 class ResultMap(Protocol):
@@ -47,7 +48,7 @@ class KeptResults:
     >>> import kvmap
     >>> with kvmap.open(":memory:") as d:
     ...     results = KeptResults(d, ttl=60)
-    ...     results.keep("area", (2, 3), Computation()), results.get("area"), d["area"]
+    ...     results.keep("area", (2, 3), Node()), results.get("area"), d["area"]
     ([2, 3], [2, 3], [2, 3])
     """
 
@@ -90,9 +91,7 @@ class KeptResults:
         found = self.get(key)
         return deepcopy(value) if found is MISSING else found
 
-    def keep(
-        self, key: Key, value: Any, computation: Computation[Any], *, replace: bool = False
-    ) -> Any:
+    def keep(self, key: Key, value: Any, node: Node, *, replace: bool = False) -> Any:
         """Keep a result, and return it as the map gives it back.
 
         Where the map has no room for it, or it is no longer wanted, it is returned as it is. With
@@ -102,7 +101,7 @@ class KeptResults:
         """
         try:
             stored = value if self._codec is None else orjson.loads(self._codec.encode(value))
-            if not computation.is_wanted():
+            if not node.is_wanted():
                 return value
             self._d.set(key, stored, **self._options)
         except LimitError:
@@ -117,23 +116,21 @@ class KeptResults:
             error.add_note(f"that is the result of {shown(key)}, which was to be kept")
             raise
         found = self.get(key)
-        if not computation.is_wanted():  # forgotten since the look above
+        if not node.is_wanted():  # forgotten since the look above
             self.remove(key)
         return value if found is MISSING else found
 
-    async def keep_in_turn(
-        self, key: Key, value: Any, computation: Computation[Any], *, replace: bool = False
-    ) -> Any:
+    async def keep_in_turn(self, key: Key, value: Any, node: Node, *, replace: bool = False) -> Any:
         """As `keep`; where another task of the thread is inside a block, waits for that to end."""
         try:
-            return self.keep(key, value, computation, replace=replace)
+            return self.keep(key, value, node, replace=replace)
         except KVMapError:
             raise
         except RuntimeError:
             pass  # that of a write which would wait for its own thread
         try:
             async with self._d.transaction():
-                return self.keep(key, value, computation, replace=replace)
+                return self.keep(key, value, node, replace=replace)
         except LimitError:  # the end of a transaction looks for room
             self._count(unkept=1)
             return value

@@ -13,7 +13,8 @@ from kvmap.argument_keys import ArgumentKeys
 from kvmap.kept_results import CacheInfo, KeptResults, ResultMap
 from kvmap.keys import Key, shown
 from kvmap.settings import DEFAULT, Default, Seconds
-from kvmap.single_flight import MISSING, Computation, SingleFlight
+from kvmap.single_flight import MISSING, SingleFlight
+from kvmap.wait_graph import Node
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
@@ -87,7 +88,7 @@ class Memoized(Generic[P, R]):
                 if turn.value is MISSING:
                     self._results.count_miss()
                     value = _checked(self, self.__wrapped__(*args, **kwargs))
-                    turn.value = self._results.keep(key, value, turn.computation)
+                    turn.value = self._results.keep(key, value, turn.node)
                     return cast(R, turn.value)
         self._results.count_hit()
         return cast(R, turn.value if turn.leads else self._results.own(key, turn.value))
@@ -117,7 +118,7 @@ class Memoized(Generic[P, R]):
         with self._flights.turn(key, anew=True, alone=self._results.is_in_block()) as turn:
             self._results.count_miss()
             value = _checked(self, self.__wrapped__(*args, **kwargs))
-            turn.value = self._results.keep(key, value, turn.computation, replace=True)
+            turn.value = self._results.keep(key, value, turn.node, replace=True)
         return cast(R, turn.value)
 
     def key(self, *args: P.args, **kwargs: P.kwargs) -> Key:
@@ -214,7 +215,7 @@ class AsyncMemoized(Memoized[P, Coroutine[Any, Any, T]]):
             return cast(T, found)
         computed = False
 
-        async def compute(computation: Computation[Any]) -> Any:
+        async def compute(node: Node) -> Any:
             nonlocal computed
             found = self._results.get(key)  # another may just have kept it
             if found is not MISSING:
@@ -222,7 +223,7 @@ class AsyncMemoized(Memoized[P, Coroutine[Any, Any, T]]):
             computed = True
             self._results.count_miss()
             value = _checked(self, await self.__wrapped__(*args, **kwargs))
-            return await self._results.keep_in_turn(key, value, computation)
+            return await self._results.keep_in_turn(key, value, node)
 
         value, led = await self._flights.run(key, compute, alone=self._results.is_in_block())
         if not computed:
@@ -233,10 +234,10 @@ class AsyncMemoized(Memoized[P, Coroutine[Any, Any, T]]):
         """As `Memoized.refresh`."""
         key = self._keys.make(args, kwargs)
 
-        async def compute(computation: Computation[Any]) -> Any:
+        async def compute(node: Node) -> Any:
             self._results.count_miss()
             value = _checked(self, await self.__wrapped__(*args, **kwargs))
-            return await self._results.keep_in_turn(key, value, computation, replace=True)
+            return await self._results.keep_in_turn(key, value, node, replace=True)
 
         value, _ = await self._flights.run(
             key, compute, anew=True, alone=self._results.is_in_block()

@@ -1,8 +1,8 @@
 """One computation for each key, however many threads and tasks ask for it at the same time.
 
 The first caller computes; those that come meanwhile wait for its result. A caller that would wait
-for itself, through whatever chain of other callers, computes for itself instead. Each computation
-is a node of a graph for that: an edge leads from it to every computation that it waits for.
+for itself, through whatever chain of other callers, computes for itself instead; `kvmap.wait_graph`
+finds that out.
 """
 
 from __future__ import annotations
@@ -12,66 +12,32 @@ import os
 import threading
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from contextvars import ContextVar, Token
+from contextvars import Token
 from types import TracebackType
 from typing import Any, Final, Generic, Self, TypeVar
 
 from kvmap.keys import Key
+from kvmap.wait_graph import GUARD, Node, inside_of
 
 R = TypeVar("R")
 
 MISSING: Final[Any] = object()
 """Where a result would be, and there is none."""
 
-GUARD: Final = threading.RLock()
-"""Taken for single steps on what all memoized functions share; nothing else is called meanwhile."""
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=GUARD.acquire, after_in_parent=GUARD.release, after_in_child=GUARD.release
-    )
-
 _POLL = 0.2
 """Seconds after which a task looks whether another thread's event loop still runs."""
-
-
-class Node:
-    """A computation's place in the graph. It keeps neither arguments nor results alive."""
-
-    __slots__ = ("waits_for",)
-
-    def __init__(self) -> None:
-        self.waits_for: list[Node] = []
-
-    def needs(self, other: Node) -> bool:
-        """Whether this computation is `other`, or waits for it at any distance. GUARD is held."""
-        seen: set[Node] = set()
-        ahead: list[Node] = [self]
-        while ahead:
-            node = ahead.pop()
-            if node is other:
-                return True
-            if node not in seen:
-                seen.add(node)
-                ahead.extend(node.waits_for)
-        return False
-
-
-_inside: ContextVar[Node | None] = ContextVar("kvmap_memoize_inside", default=None)
-"""The computation that the calling thread or task is part of."""
 
 
 class Computation(Generic[R]):
     """A result in the making, and who waits for it."""
 
     __slots__ = (
-        *("_is_wanted", "_loop", "_process", "_thread", "_wakers"),
+        *("_loop", "_process", "_thread", "_wakers"),
         *("error", "finished", "node", "task", "value"),
     )
 
     def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
         self.node = Node()
-        self._is_wanted = True
         self.finished = False
         self.value: R = MISSING
         self.error: Exception | None = None
@@ -80,14 +46,6 @@ class Computation(Generic[R]):
         self._loop = loop
         self._process, self._thread = os.getpid(), threading.get_ident()
         self._wakers: set[Callable[[], object]] = set()
-
-    def is_wanted(self) -> bool:
-        """Whether the result may be kept: nobody has asked to forget it since the beginning."""
-        return self._is_wanted
-
-    def disown(self) -> None:
-        """Let the result not be kept; those that wait for it get it all the same."""
-        self._is_wanted = False
 
     def can_finish(self) -> bool:
         """Whether what computes it is there: the process, and the event loop, which must run."""
@@ -171,7 +129,7 @@ class SingleFlight(Generic[R]):
     async def run(
         self,
         key: Key,
-        compute: Callable[[Computation[R]], Awaitable[R]],
+        compute: Callable[[Node], Awaitable[R]],
         *,
         anew: bool = False,
         alone: bool = False,
@@ -181,14 +139,14 @@ class SingleFlight(Generic[R]):
         The computation is a task of its own. It goes on when those that wait for it are cancelled.
         """
         loop = asyncio.get_running_loop()
-        inside = _inside.get()
+        inside = inside_of.get()
         while True:
             mine: Computation[R] = Computation(loop)
             joined = mine
             try:
                 joined, shared = self.join(key, mine, inside, anew=anew, alone=alone)
                 if joined is mine and not shared:
-                    return await _run_here(mine, compute), True
+                    return await _run_inside(mine.node, compute), True
                 if joined is mine:
                     mine.task = loop.create_task(self._run_in_task(key, mine, compute))
                 await joined.wait_async(loop)
@@ -201,18 +159,18 @@ class SingleFlight(Generic[R]):
             finally:
                 if mine.task is None:
                     self.end(key, mine)
-                leave(inside, joined)
+                self.leave(joined, inside)
                 del mine, joined  # or an exception's traceback would hold the exception
 
     async def _run_in_task(
         self,
         key: Key,
         computation: Computation[R],
-        compute: Callable[[Computation[R]], Awaitable[R]],
+        compute: Callable[[Node], Awaitable[R]],
     ) -> None:
-        _inside.set(computation.node)  # in the task's own context
+        inside_of.set(computation.node)  # in the task's own context
         try:
-            self.end(key, computation, await compute(computation))
+            self.end(key, computation, await compute(computation.node))
         except Exception as error:
             self.end(key, computation, error=error)  # raised in those that wait
         finally:
@@ -233,11 +191,17 @@ class SingleFlight(Generic[R]):
                     joined = current
             elif shared:
                 if current is not None:
-                    current.disown()
+                    current.node.disown()
                 self._current[key] = mine
             if inside is not None:
-                inside.waits_for.append(joined.node)
+                inside.begin_wait(joined.node)
             return joined, shared
+
+    def leave(self, joined: Computation[R], inside: Node | None) -> None:
+        """Take back that `inside` waits for `joined`, as `join` has noted."""
+        if inside is not None:
+            with GUARD:
+                inside.end_wait(joined.node)
 
     def end(
         self,
@@ -257,13 +221,13 @@ class SingleFlight(Generic[R]):
         with GUARD:
             current = self._current.pop(key, None)
             if current is not None:
-                current.disown()
+                current.node.disown()
 
     def disown_all(self) -> None:
         """As `disown`, for all keys."""
         with GUARD:
             for current in self._current.values():
-                current.disown()
+                current.node.disown()
             self._current.clear()
 
 
@@ -271,28 +235,33 @@ class Turn(Generic[R]):
     """What `SingleFlight.turn` returns. A `with` block adds no frame to a recursion."""
 
     __slots__ = (
-        *("_alone", "_anew", "_flights", "_inside", "_key", "_token"),
-        *("computation", "leads", "value"),
+        *("_alone", "_anew", "_computation", "_flights", "_inside", "_key", "_token"),
+        *("leads", "value"),
     )
 
     def __init__(self, flights: SingleFlight[R], key: Key, *, anew: bool, alone: bool) -> None:
         self._flights, self._key, self._anew, self._alone = flights, key, anew, alone
-        self._inside = _inside.get()
+        self._inside = inside_of.get()
         self._token: Token[Node | None] | None = None
-        self.computation: Computation[R] = Computation()
+        self._computation: Computation[R] = Computation()
         self.leads = False
         """Whether the block is to compute, and to set `value`."""
         self.value: R = MISSING
 
+    @property
+    def node(self) -> Node:
+        """The computation's place in the graph, inside of the block."""
+        return self._computation.node
+
     def __enter__(self) -> Self:
         while not self.leads and self.value is MISSING:
-            mine = joined = self.computation
+            mine = joined = self._computation
             try:
                 joined, _ = self._flights.join(
                     self._key, mine, self._inside, anew=self._anew, alone=self._alone
                 )
                 if joined is mine:
-                    self._token = _inside.set(mine.node)
+                    self._token = inside_of.set(mine.node)
                     self.leads = True
                     break
                 joined.wait()
@@ -302,8 +271,8 @@ class Turn(Generic[R]):
             finally:
                 if not self.leads:
                     self._flights.end(self._key, mine)
-                    leave(self._inside, joined)
-                    self.computation = Computation()
+                    self._flights.leave(joined, self._inside)
+                    self._computation = Computation()
                 del mine, joined  # or an exception's traceback would hold the exception
         return self
 
@@ -315,32 +284,24 @@ class Turn(Generic[R]):
     ) -> None:
         if self._token is None:
             return
-        _inside.reset(self._token)
+        inside_of.reset(self._token)
         self._flights.end(
             self._key,
-            self.computation,
+            self._computation,
             self.value,
             error if isinstance(error, Exception) else None,
         )
-        leave(self._inside, self.computation)
-        del self.computation  # or an exception's traceback would hold the exception
+        self._flights.leave(self._computation, self._inside)
+        del self._computation  # or an exception's traceback would hold the exception
 
 
-async def _run_here(
-    computation: Computation[R], compute: Callable[[Computation[R]], Awaitable[R]]
-) -> R:
-    token = _inside.set(computation.node)
+async def _run_inside(node: Node, compute: Callable[[Node], Awaitable[R]]) -> R:
+    """Compute in the caller's own task."""
+    token = inside_of.set(node)
     try:
-        return await compute(computation)
+        return await compute(node)
     finally:
-        _inside.reset(token)
-
-
-def leave(inside: Node | None, joined: Computation[Any]) -> None:
-    """Take back the edge that `SingleFlight.join` has made."""
-    with GUARD:
-        if inside is not None and joined.node in inside.waits_for:
-            inside.waits_for.remove(joined.node)
+        inside_of.reset(token)
 
 
 def _set(woken: asyncio.Future[None]) -> None:

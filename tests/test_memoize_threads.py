@@ -1,0 +1,448 @@
+"""Threads that ask for one memoized result: one computes it, the others wait, and none for ever."""
+
+import gc
+import os
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import kvmap
+from kvmap import codecs
+from kvmap.memory import MemoryEngine
+from kvmap.settings import Settings
+
+SECONDS = 20
+"""More than any of these tests takes; a deadlock fails after it."""
+
+
+@pytest.fixture
+def d() -> Iterator[kvmap.KVMap[Any, Any]]:
+    with kvmap.open(":memory:") as d:
+        yield d
+
+
+class Call(threading.Thread):
+    """A function that runs in a thread; `result()` returns or raises what it did."""
+
+    def __init__(self, function: Callable[..., Any], *args: Any) -> None:
+        super().__init__(daemon=True)
+        self._call = function, args
+        self.outcome: Any = None
+        self.error: BaseException | None = None
+        self.start()
+
+    def run(self) -> None:
+        function, args = self._call
+        try:
+            self.outcome = function(*args)
+        except BaseException as error:
+            self.error = error
+
+    def result(self) -> Any:
+        self.join(SECONDS)
+        assert not self.is_alive(), "it waits for ever"
+        if self.error is not None:
+            raise self.error
+        return self.outcome
+
+    def until_waiting(self) -> None:
+        """Return once the thread blocks in a wait of the threading module."""
+        end = time.monotonic() + SECONDS
+        while time.monotonic() < end:
+            assert self.is_alive()
+            frame = sys._current_frames().get(self.ident or 0)
+            if frame is not None and frame.f_code.co_filename == threading.__file__:
+                return
+            time.sleep(0.001)
+        raise AssertionError("it does not wait")
+
+
+class Gate:
+    """A place where the first thread that comes waits until the test lets it pass."""
+
+    def __init__(self) -> None:
+        self.reached, self._opened = threading.Event(), threading.Event()
+        self.passed = 0
+
+    def __call__(self) -> None:
+        self.passed += 1
+        self.reached.set()
+        while not self._opened.is_set():  # no wait of the threading module: see `until_waiting`
+            time.sleep(0.001)
+
+    def await_arrival(self) -> None:
+        assert self.reached.wait(SECONDS)
+
+    def open(self) -> None:
+        self._opened.set()
+
+
+@pytest.fixture
+def gate() -> Gate:
+    return Gate()
+
+
+def test_one_computes_and_the_others_wait(d: kvmap.KVMap[Any, Any], gate: Gate) -> None:
+    @d.memoize(version=1)
+    def f(n: int) -> list[int]:
+        gate()
+        return [n, gate.passed]
+
+    first = Call(f, 7)
+    gate.await_arrival()
+    others = [Call(f, 7) for _ in range(5)]
+    for each in others:
+        each.until_waiting()
+    gate.open()
+    results = [each.result() for each in (first, *others)]
+    assert results == [[7, 1]] * 6
+    assert len(set(map(id, results))) == 6, "a result is the caller's own"
+    assert f.cache_info() == (5, 1, 0)
+
+
+def test_different_keys_are_computed_at_the_same_time(d: kvmap.KVMap[Any, Any]) -> None:
+    together = threading.Barrier(2)
+
+    @d.memoize(version=1)
+    def f(n: int) -> int:
+        together.wait(SECONDS)
+        return n
+
+    assert [each.result() for each in [Call(f, 1), Call(f, 2)]] == [1, 2]
+
+
+def test_an_exception_reaches_all_and_is_not_kept(d: kvmap.KVMap[Any, Any], gate: Gate) -> None:
+    @d.memoize(version=1)
+    def f() -> int:
+        gate()
+        return 1 // (gate.passed - 1)
+
+    first = Call(f)
+    gate.await_arrival()
+    other = Call(f)
+    other.until_waiting()
+    gate.open()
+    for each in (first, other):
+        with pytest.raises(ZeroDivisionError):
+            each.result()
+    assert gate.passed == 1
+    assert f() == 1, "the next call computes anew"
+
+
+def test_when_the_one_that_computes_is_interrupted_another_computes(
+    d: kvmap.KVMap[Any, Any], gate: Gate
+) -> None:
+    @d.memoize(version=1)
+    def f() -> int:
+        gate()
+        if gate.passed == 1:
+            raise KeyboardInterrupt
+        return gate.passed
+
+    first = Call(f)
+    gate.await_arrival()
+    others = [Call(f), Call(f)]
+    for each in others:
+        each.until_waiting()
+    gate.open()
+    with pytest.raises(KeyboardInterrupt):
+        first.result()
+    assert [each.result() for each in others] == [2, 2]
+
+
+def test_those_that_wait_get_a_result_for_which_there_is_no_room(gate: Gate) -> None:
+    with kvmap.open(":memory:", limits=kvmap.Limits(value_bytes=2)) as d:
+
+        @d.memoize(version=1)
+        def f() -> list[int]:
+            gate()
+            return [1, 2, 3]
+
+        first = Call(f)
+        gate.await_arrival()
+        other = Call(f)
+        other.until_waiting()
+        gate.open()
+        assert first.result() == other.result() == [1, 2, 3]
+        assert first.result() is not other.result()
+        assert (gate.passed, len(d)) == (1, 0)
+        assert f.cache_info() == (1, 1, 1)
+
+
+def test_a_call_of_itself_with_the_same_key_is_no_deadlock(d: kvmap.KVMap[Any, Any]) -> None:
+    @d.memoize(ignore=["attempt"])
+    def fetch(url: str, attempt: int = 0) -> int:
+        return fetch(url, attempt + 1) if attempt < 2 else attempt
+
+    assert Call(fetch, "/").result() == 2
+    assert fetch("/") == 2
+
+
+class Circle:
+    """Functions that call each other in a circle, each kept under one key."""
+
+    def __init__(self, d: kvmap.KVMap[Any, Any], length: int, first: Callable[[], object]) -> None:
+        self.kept = [
+            d.memoize(key=lambda depth, i=i: f"function {i}")(self._make(i, length))
+            for i in range(length)
+        ]
+        self._first = first
+        """Called by each function at the depth it is entered with."""
+
+    def _make(self, i: int, length: int) -> Callable[[int], int]:
+        def function(depth: int) -> int:
+            if depth == length:
+                self._first()
+            return 0 if depth == 0 else 1 + self.kept[(i + 1) % length](depth - 1)
+
+        return function
+
+
+@pytest.mark.parametrize("length", [2, 3, 5])
+def test_mutual_recursion_in_several_threads_is_no_deadlock(
+    d: kvmap.KVMap[Any, Any], length: int
+) -> None:
+    together = threading.Barrier(length)
+    circle = Circle(d, length, lambda: together.wait(SECONDS))
+    threads = [Call(function, length) for function in circle.kept]
+    for each in threads:
+        assert each.result() in range(2 * length), "the depth at which its result was computed"
+    assert len(d) == length
+    assert all(function.cache_info().misses for function in circle.kept)
+
+
+def test_a_circle_through_a_nested_call_is_no_deadlock(d: kvmap.KVMap[Any, Any]) -> None:
+    """One thread computes a and waits for b; the other, within b, computes c and needs a."""
+    both = threading.Barrier(2)
+
+    @d.memoize(key=lambda *_: "a")
+    def a(ends: bool = False) -> str:
+        if ends:
+            return "a"
+        both.wait(SECONDS)
+        waits.set()
+        return "a" + b()
+
+    @d.memoize(key=lambda: "b")
+    def b() -> str:
+        both.wait(SECONDS)
+        assert waits.wait(SECONDS)
+        first.until_waiting()
+        return "b" + c()
+
+    @d.memoize(key=lambda: "c")
+    def c() -> str:
+        return "c" + a(True)
+
+    waits = threading.Event()
+    first = Call(a)
+    second = Call(b)
+    assert (second.result(), first.result()) == ("bca", "abca")
+
+
+def test_threads_that_wait_for_no_circle_wait(d: kvmap.KVMap[Any, Any], gate: Gate) -> None:
+    """Two threads compute other results, which need the same third one."""
+
+    @d.memoize(key=lambda: "third")
+    def third() -> int:
+        gate()
+        return gate.passed
+
+    @d.memoize(key=lambda n: n)
+    def f(n: int) -> list[int]:
+        return [n, third()]
+
+    first = Call(f, 1)
+    gate.await_arrival()
+    second = Call(f, 2)
+    second.until_waiting()
+    gate.open()
+    assert (first.result(), second.result()) == ([1, 1], [2, 1])
+
+
+def test_a_transaction_does_not_wait_for_a_thread_that_waits_for_it(
+    d: kvmap.KVMap[Any, Any], gate: Gate
+) -> None:
+    @d.memoize(version=1)
+    def f() -> int:
+        if not gate.reached.is_set():
+            gate()
+        return 1
+
+    other = Call(f)
+    gate.await_arrival()
+    with d.transaction():  # the other thread can't store its result before this ends
+        gate.open()
+        assert f() == 1
+    assert other.result() == 1
+    assert dict(d) == {f.key(): 1}
+
+
+def test_a_result_that_was_forgotten_meanwhile_is_not_kept(
+    d: kvmap.KVMap[Any, Any], gate: Gate
+) -> None:
+    @d.memoize(version=1)
+    def f(n: int) -> int:
+        gate()
+        return gate.passed
+
+    first = Call(f, 0)
+    gate.await_arrival()
+    waiting = Call(f, 0)
+    waiting.until_waiting()
+    assert f.forget(0) is False
+    gate.open()
+    assert first.result() == waiting.result() == 1
+    assert f.key(0) not in d, "what it read may be what changed before forget()"
+    assert f(0) == 2
+    assert d[f.key(0)] == 2
+
+
+def test_an_older_computation_does_not_replace_a_refresh(
+    d: kvmap.KVMap[Any, Any], gate: Gate
+) -> None:
+    data = ["old"]
+
+    @d.memoize(version=1)
+    def f() -> str:
+        found = data[0]
+        if found == "old":
+            gate()
+        return found
+
+    older = Call(f)
+    gate.await_arrival()
+    data[0] = "new"
+    assert Call(f.refresh).result() == "new", "a refresh waits for nobody"
+    gate.open()
+    assert older.result() == "old"
+    assert f() == "new"
+
+
+def test_a_forget_during_the_write_leaves_no_result() -> None:
+    class Forgetful(kvmap.KVMap[Any, Any]):
+        """A map in which something is forgotten as soon as it is stored."""
+
+        def set(self, key: Any, value: Any, **options: Any) -> None:
+            super().set(key, value, **options)
+            f.forget()
+
+    with Forgetful(MemoryEngine(Settings()), codecs.make("json")) as d:
+
+        @d.memoize
+        def f() -> int:
+            return 1
+
+        d.set("other", 1)
+        assert f() == 1
+        assert list(d) == ["other"]
+
+
+def test_forget_all_beside_writers(d: kvmap.KVMap[Any, Any]) -> None:
+    stop = threading.Event()
+
+    def write() -> None:
+        n = 0
+        while not stop.is_set():
+            d[f"other {n % 100}"] = n
+            d.pop(f"other {(n + 50) % 100}", None)
+            n += 1
+
+    @d.memoize
+    def f(n: int) -> int:
+        return n
+
+    writer = Call(write)
+    try:
+        for _ in range(10):
+            for n in range(300):
+                f(n)
+            assert f.forget_all() == 300
+    finally:
+        stop.set()
+    writer.result()
+
+
+def test_counts_of_many_threads(d: kvmap.KVMap[Any, Any]) -> None:
+    @d.memoize
+    def f(n: int) -> int:
+        return n
+
+    def use() -> None:
+        for i in range(300):
+            f(i % 10)
+
+    for each in [Call(use) for _ in range(8)]:
+        each.result()
+    assert f.cache_info() == (2390, 10, 0)
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt])
+def test_nothing_keeps_arguments_results_or_errors_alive(
+    d: kvmap.KVMap[Any, Any], error: type[BaseException]
+) -> None:
+    class Thing:
+        """Something that a weak reference can watch."""
+
+    @d.memoize(ignore=["thing"])
+    def g(thing: Thing, n: int) -> int:
+        return n
+
+    @d.memoize(ignore=["thing", "error"], version=1)
+    def f(thing: Thing, n: int, error: type[BaseException] | None = None) -> int:
+        if error is not None:
+            raise error
+        return g(thing, n)
+
+    thing = Thing()
+    alive = weakref.ref(thing)
+    gc.collect()
+    gc.disable()
+    try:
+        f(thing, 1)
+        with suppress(error):
+            f(thing, 2, error)
+        del thing
+        assert alive() is None
+    finally:
+        gc.enable()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_forked_child_computes_for_itself(tmp_path: Path, gate: Gate) -> None:
+    """The thread that computes is not copied into the child, which must not wait for it."""
+    found = tmp_path / "found"
+    with kvmap.open(":memory:") as d:
+
+        @d.memoize(version=1)
+        def f() -> int:
+            if not gate.reached.is_set():
+                gate()
+            return 7
+
+        other = Call(f)
+        gate.await_arrival()
+        child = os.fork()
+        if child == 0:
+            try:
+                found.write_text(str(f()))
+            finally:
+                os._exit(0)
+        end = time.monotonic() + SECONDS
+        while os.waitpid(child, os.WNOHANG)[0] == 0:
+            if time.monotonic() > end:
+                os.kill(child, 9)
+                os.waitpid(child, 0)
+                raise AssertionError("the child waits for ever")
+            time.sleep(0.005)
+        gate.open()
+        assert other.result() == 7
+        assert found.read_text() == "7"
