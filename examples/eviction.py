@@ -21,9 +21,10 @@ import sysconfig
 import tempfile
 from collections.abc import Iterator, MutableMapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
-from html import escape
 from pathlib import Path
 from typing import Any
+
+from benchmarking.svg import document, text
 
 import kvmap
 
@@ -165,17 +166,11 @@ def markdown(table: Table) -> str:
     return "\n".join(lines)
 
 
-WIDTH, MARGIN, LABEL, BAR, PITCH, TITLE = 400, 12, 92, 11, 16, 28
+WIDTH, MARGIN, LABEL, BAR, PITCH, TITLE = 640, 16, 96, 11, 16, 28
 STYLE = """
-text { font: 12px system-ui, sans-serif; fill: #24292f }
-.paper { fill: #fff }
-.title { font-size: 16px; font-weight: 600 }
-.panel { font-size: 13px; font-weight: 600 }
 .kvmap { fill: #bf4b00 }
 .other { fill: #7fa8d6 }
 @media (prefers-color-scheme: dark) {
-  text { fill: #e6edf3 }
-  .paper { fill: #0d1117 }
   .kvmap { fill: #ff8b3d }
   .other { fill: #3f71ab }
 }
@@ -206,21 +201,8 @@ def chart(table: Table, entries: int) -> str:
             parts.append(text(LABEL + length + 4, top, f"{percent:.1f}"))
         parts.append("</g>")
     total = 62 + (len(table) + 1) // 2 * height
-    return "\n".join(
-        [
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {total}" '
-            f'width="{WIDTH}" height="{total}" role="img">',
-            "<title>Hit ratios of caches with the same number of entries</title>",
-            f"<style>{STYLE}</style>",
-            f'<rect class="paper" width="{WIDTH}" height="{total}" rx="6"/>',
-            *parts,
-            "</svg>\n",
-        ]
-    )
-
-
-def text(x: float, y: float, words: str, kind: str = "") -> str:
-    return f'<text x="{x:.1f}" y="{y:g}" class="{kind}">{escape(words)}</text>'
+    title = "Hit ratios of caches with the same number of entries"
+    return document(title, WIDTH, total, STYLE, parts)
 
 
 def main() -> None:

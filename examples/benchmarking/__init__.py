@@ -6,4 +6,5 @@ measure        one contestant's run
 scale          kvmap alone, at size
 report         medians, tables, floors
 chart          the picture
+svg            what a picture is made of
 """

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from html import escape
 from typing import Any
 
 from benchmarking.contestants import CONTESTANTS
 from benchmarking.report import OPERATIONS, Table, ratios
+from benchmarking.svg import document, text
 
 # Two panels side by side, in units that are about pixels on a phone held upright.
 WIDTH, MARGIN, GAP = 400, 12, 16
@@ -16,13 +16,7 @@ TITLE, BAR, PITCH, LINE = 26, 11, 16, 17
 LABEL, NUMBER = 67, 36
 MOST = 6.0  # a bar longer than so many times kvmap's is cut; its number says how long it is
 
-# A background of its own, for a page may be dark where the reader's system is light.
 STYLE = """
-text { font: 12px system-ui, sans-serif; fill: #24292f }
-.paper { fill: #fff }
-.title { font-size: 16px; font-weight: 600 }
-.panel { font-size: 13px; font-weight: 600 }
-.faint { fill: #57606a }
 .line { stroke: #8c959f }
 .kvmap { fill: #bf4b00; font-weight: 600 }
 .floor { fill: #8c959f }
@@ -30,9 +24,6 @@ text { font: 12px system-ui, sans-serif; fill: #24292f }
 .dict-like { fill: #7fa8d6 }
 .cut { stroke: #fff; stroke-width: 2 }
 @media (prefers-color-scheme: dark) {
-  text { fill: #e6edf3 }
-  .paper { fill: #0d1117 }
-  .faint { fill: #9198a1 }
   .line { stroke: #8b949e }
   .kvmap { fill: #ff8b3d }
   .floor { fill: #767e88 }
@@ -55,9 +46,9 @@ def chart(result: Mapping[str, Any], operations: Sequence[str] = OPERATIONS) -> 
     table: Table = run["medians"]
     what = f"{run['keys']:,} records of {run['size']:,} B of JSON"
     parts = [
-        _text(MARGIN, 26, "Time per operation, kvmap = 1", "title"),
-        _text(MARGIN, 46, "Shorter is faster. In the corner, kvmap's own time.", "faint"),
-        _text(MARGIN, 46 + LINE, f"A bar with a slash is cut at {MOST:g} times kvmap's.", "faint"),
+        text(MARGIN, 26, "Time per operation, kvmap = 1", "title"),
+        text(MARGIN, 46, "Shorter is faster. In the corner, kvmap's own time.", "faint"),
+        text(MARGIN, 46 + LINE, f"A bar with a slash is cut at {MOST:g} times kvmap's.", "faint"),
         _legend(46 + 2 * LINE),
     ]
     top = 46 + 3 * LINE + GAP
@@ -68,19 +59,10 @@ def chart(result: Mapping[str, Any], operations: Sequence[str] = OPERATIONS) -> 
         parts.append(f'<g transform="translate({x:g} {y:g})">{_panel(row, table)}</g>')
     total = top + (len(operations) + 1) // 2 * height
     for line in _notes(result, what):
-        parts.append(_text(MARGIN, total, line, "faint"))
+        parts.append(text(MARGIN, total, line, "faint"))
         total += LINE
-    return "\n".join(
-        [
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {total:g}" '
-            f'width="{WIDTH}" height="{total:g}" role="img">',
-            f"<title>Time per operation, as a multiple of kvmap's: {what}</title>",
-            f"<style>{STYLE}</style>",
-            f'<rect class="paper" width="{WIDTH}" height="{total:g}" rx="6"/>',
-            *parts,
-            "</svg>\n",
-        ]
-    )
+    title = f"Time per operation, as a multiple of kvmap's: {what}"
+    return document(title, WIDTH, total, STYLE, parts)
 
 
 def _legend(y: float) -> str:
@@ -89,7 +71,7 @@ def _legend(y: float) -> str:
         parts.append(
             f'<rect class="{kind}" x="{x:g}" y="{y - 9:g}" width="10" height="10" rx="2"/>'
         )
-        parts.append(_text(x + 14, y, words, "faint"))
+        parts.append(text(x + 14, y, words, "faint"))
         x += 28 + 6.3 * len(words)
     return "".join(parts)
 
@@ -111,15 +93,15 @@ def _panel(row: str, table: Table) -> str:
     unit = (PANEL - LABEL - NUMBER) / MOST
     own = table["kvmap"][row]
     parts = [
-        _text(0, 10, row, "panel"),
-        _text(PANEL, 10, _time(own), "faint", anchor="end"),
+        text(0, 10, row, "panel"),
+        text(PANEL, 10, _time(own), "faint", anchor="end"),
     ]
     for place, (name, ratio) in enumerate(figures.items()):
         y = TITLE + place * PITCH
         length = min(ratio, MOST) * unit
         kind = CONTESTANTS[name].kind
         label = "kvmap" if kind == "kvmap" else ""
-        parts.append(_text(LABEL - 6, y, name, label, anchor="end"))
+        parts.append(text(LABEL - 6, y, name, label, anchor="end"))
         parts.append(
             f'<rect class="{kind}" x="{LABEL}" y="{y - BAR + 1:g}" '
             f'width="{length:.1f}" height="{BAR}" rx="1.5"/>'
@@ -128,17 +110,11 @@ def _panel(row: str, table: Table) -> str:
             x = LABEL + length - 7
             parts.append(f'<path class="cut" d="M{x - 3:.1f} {y + 3:g}l6 {-BAR - 4}"/>')
         right = LABEL + max(length, unit) + 4  # clear of the line at 1
-        parts.append(_text(right, y, _times(ratio), label or "faint"))
+        parts.append(text(right, y, _times(ratio), label or "faint"))
     bottom = TITLE + len(figures) * PITCH - BAR
     x = LABEL + unit
     parts.append(f'<path class="line" stroke-dasharray="2 2" d="M{x:.1f} {TITLE - BAR}V{bottom}"/>')
     return "".join(parts)
-
-
-def _text(x: float, y: float, text: str, kind: str = "", anchor: str = "start") -> str:
-    return (
-        f'<text x="{x:.1f}" y="{y:g}" class="{kind}" text-anchor="{anchor}">{escape(text)}</text>'
-    )
 
 
 def _time(microseconds: float) -> str:
