@@ -557,9 +557,7 @@ class KVMap(DictMethods[K, V]):
         wanted = list(entries)
         if self._checks_entry or set(map(type, wanted)) != {str}:
             wanted = [self._checked(k, text) for k, text in zip(wanted, texts, strict=True)]
-        if wanted:
-            batch = dict(zip(wanted, texts, strict=True))
-            self._blocks.writer().put_many(batch, seconds)
+        self._blocks.writer().put_many(dict(zip(wanted, texts, strict=True)), seconds)
         self._promised = None
         if self._writeback is not None:
             for key, value in zip(wanted, entries.values(), strict=True):

@@ -39,7 +39,7 @@ class MemoryEngine:
     def __init__(self, settings: Settings, clock: Callable[[], float] = time.time) -> None:
         self.settings = settings
         self.now = clock
-        self.version = 0
+        self.version = self.net_size = 0
         self.closed = False
         self._entries: dict[Key, Entry] = {}
         self._places = count(1)
@@ -76,6 +76,7 @@ class MemoryEngine:
 
     def get_many(self, keys: Iterable[Key], /) -> list[bytes | None]:
         with self._turn.lock:
+            self._check_open()
             return [self.get(key) for key in keys]
 
     def __contains__(self, key: object, /) -> bool:
@@ -84,10 +85,6 @@ class MemoryEngine:
     def __len__(self) -> int:
         self._sweep()
         return len(self._entries)
-
-    @property
-    def net_size(self) -> int:
-        return len(self._entries) + self._expired + self._evicted
 
     @property
     def next_deadline(self) -> float:
@@ -125,6 +122,7 @@ class MemoryEngine:
 
     def expiring(self, seconds: float, /) -> dict[Key, bytes]:
         with self._turn.lock:
+            self._check_open()
             found = list(self._deadlines.until(self.now() + seconds))
             entries = [(key, moment, self._live(key)) for moment, _, key in found]
         return {key: each[0] for key, moment, each in entries if each and each[1] == moment}
@@ -276,6 +274,7 @@ class MemoryEngine:
             if moment != INF:
                 self._deadlines.push(moment, place, key)
         self.version += 1
+        self.net_size += inserted - len(gone)
         self._bytes += growth
         entries.update(new)
         self._entries = entries
@@ -287,6 +286,7 @@ class MemoryEngine:
             self._publish({}, gone)
             return
         self.version += 1
+        self.net_size -= 1
         self._bytes -= _size(gone[0], self._entries.pop(gone[0]))
         self._bounds.forget(gone)
 
@@ -311,13 +311,17 @@ class MemoryEngine:
 
     def hold(self, holder: object, *, wait: bool = True) -> bool:
         self._check_open()
-        return self._turn.hold(holder, wait=wait)
+        held = self._turn.hold(holder, wait=wait)
+        if self.closed:  # closing is what ended the wait
+            self._turn.release(holder)
+            self._check_open()
+        return held
 
     def release(self, holder: object) -> None:
         self._turn.release(holder)
 
     def state(self) -> None:
-        return None
+        self._check_open()
 
     def commit(self, changes: Changes, seen: Seen) -> None:
         for key in changes.written:
@@ -334,10 +338,10 @@ class MemoryEngine:
         return ValueError(f"the value of key {keys.shown(key)}: {reason}")
 
     def refresh(self) -> None:
-        pass
+        self._check_open()
 
     def load(self, progress: Progress | None = None) -> None:
-        pass
+        self._check_open()
 
     def configure(self, settings: Settings) -> None:
         with self._turn.lock:
@@ -368,9 +372,10 @@ class MemoryEngine:
         )
 
     def compact(self, progress: Progress | None = None) -> None:
-        pass
+        self._check_open()
 
     def backup(self, path: Path, progress: Progress | None = None) -> None:
+        self._check_open()
         raise io.UnsupportedOperation("a map in memory has no files; copy its items")
 
     def sync(self) -> None:

@@ -261,10 +261,10 @@ class RedisEngine:
     # Care
 
     def refresh(self) -> None:
-        """Each read asks the server."""
+        self._check_open()  # each read asks the server
 
     def load(self, progress: Progress | None = None) -> None:
-        """The server has read it."""
+        self._check_open()  # the server has read it
 
     def configure(self, settings: Settings) -> None:
         self._check_writable()
@@ -278,7 +278,7 @@ class RedisEngine:
         return measure(self._server, self._pages, self.now())
 
     def compact(self, progress: Progress | None = None) -> None:
-        """A server gives space back by itself."""
+        self._check_open()  # a server gives space back by itself
 
     def backup(self, path: Path, progress: Progress | None = None) -> None:
         raise io.UnsupportedOperation(

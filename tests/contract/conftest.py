@@ -44,5 +44,7 @@ def d(store: Store) -> Iterator[kvmap.KVMap[Any, Any]]:
 def local(store: Store) -> Store:
     """A store that one process owns."""
     if not store.is_local:
-        pytest.skip("a server's writers do not wait for each other, and its iterations are not live")
+        pytest.skip(
+            "a server's writers do not wait for each other, and its iterations are not live"
+        )
     return store

@@ -9,9 +9,7 @@ from kvmap.engine import INF, KEEP_DEADLINE, Engine, If
 def content(engine: Engine) -> list[tuple[object, bytes]]:
     """All entries in their order."""
     return [
-        (key, text)
-        for keys, texts in engine.items()
-        for key, text in zip(keys, texts, strict=True)
+        (key, text) for keys, texts in engine.items() for key, text in zip(keys, texts, strict=True)
     ]
 
 
@@ -31,7 +29,9 @@ def test_an_empty_engine(engine: Engine) -> None:
 
 
 def test_what_is_put_is_got_byte_for_byte(engine: Engine) -> None:
-    for number, text in enumerate((b"1", b'"\\u0000"', b'{"a":[1.0,null]}', "\"\N{SNAKE}\"".encode())):
+    for number, text in enumerate(
+        (b"1", b'"\\u0000"', b'{"a":[1.0,null]}', '"\N{SNAKE}"'.encode())
+    ):
         assert engine.put(f"key {number}", text, INF) is True
         assert engine.get(f"key {number}") == text
         assert f"key {number}" in engine
