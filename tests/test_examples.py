@@ -98,13 +98,6 @@ create, over a cap       ValueError: ...32 characters
 create, over a cap       ValueError: ...16384...
 create, store full       ValueError: ...100000...
 """,
-    "page_cache.py": """
-first run   3 pages, slow; the server was asked 2x
-second run  3 pages, fast; the server was asked 2x
-2 s later   0 pages kept
-fetch       <h1>/</h1>
-            the server was asked 3x
-""",
     "crawler.py": """
 killed  ... pages, ... to do
 ...
@@ -138,7 +131,14 @@ on disk  ['milk', 'tea'] 2026-01-02T12:00:00Z
 refused  Invalid UUID - at `$.order`
 """,
 }
-ELSEWHERE = {"benchmark.py", "compare.py", "web_service.py"}
+ELSEWHERE = {
+    "benchmark.py",
+    "compare.py",
+    "eviction.py",
+    "llm_cache.py",
+    "page_cache.py",
+    "web_service.py",
+}
 
 
 def command(script_and_arguments: str) -> list[str]:
