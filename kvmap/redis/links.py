@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
@@ -24,11 +25,11 @@ class Link(Protocol):
     @property
     def is_cluster(self) -> bool: ...
 
-    def pool(self, key: bytes) -> Any:
+    def connections(self, key: bytes) -> Connections:
         """The connections to the server that has this key."""
         ...
 
-    def pool_at(self, host: str, port: int) -> Any:
+    def connections_at(self, host: str, port: int) -> Connections:
         """The connections to a node that another node named."""
         ...
 
@@ -49,6 +50,49 @@ class Link(Protocol):
         ...
 
 
+class Connections:
+    """Connections to one server; some are kept from call to call, without the pool's bookkeeping."""
+
+    def __init__(self, pool: Any, *, is_ours: bool) -> None:
+        self._pool = pool
+        self._is_ours = is_ours
+        self._idle: deque[Any] = deque()
+
+    def take(self) -> Any:
+        """A connection that is alive, as far as can be seen without asking the server."""
+        while self._idle:
+            try:
+                connection = self._idle.pop()
+            except IndexError:  # another thread was quicker
+                break
+            if _is_quiet(connection):
+                return connection
+            self.drop(connection)
+        return self._pool.get_connection()
+
+    def give_back(self, connection: Any) -> None:
+        """Keep it for the next call. A caller's own pool gets it back at once: it may be bounded."""
+        if self._is_ours:
+            self._idle.append(connection)
+        else:
+            self._pool.release(connection)
+
+    def drop(self, connection: Any) -> None:
+        """Close a connection on which an answer may be under way."""
+        try:
+            connection.disconnect()
+        finally:
+            self._pool.release(connection)
+
+
+def _is_quiet(connection: Any) -> bool:
+    """Whether the server has neither closed an idle connection nor sent anything over it."""
+    try:
+        return not connection.can_read()
+    except (RedisError, OSError):
+        return False
+
+
 class SingleLink:
     """One server, or a proxy that looks like one."""
 
@@ -58,12 +102,13 @@ class SingleLink:
         self._make = make
         self._is_ours = is_ours
         self._client = make()
+        self._connections = Connections(self._client.connection_pool, is_ours=is_ours)
 
-    def pool(self, key: bytes) -> Any:
-        return self._client.connection_pool
+    def connections(self, key: bytes) -> Connections:
+        return self._connections
 
-    def pool_at(self, host: str, port: int) -> Any:
-        return self._client.connection_pool
+    def connections_at(self, host: str, port: int) -> Connections:
+        return self._connections
 
     def clients(self) -> list[Any]:
         return [self._client]
@@ -74,6 +119,7 @@ class SingleLink:
     def renew(self) -> None:
         if self._is_ours:
             self._client = self._make()
+            self._connections = Connections(self._client.connection_pool, is_ours=True)
 
     def close(self) -> None:
         if self._is_ours:
@@ -90,21 +136,21 @@ class ClusterLink:
         self._is_ours = is_ours
         self._client: Any = make()
         self._slots: dict[bytes, int] = {}
+        self._nodes: dict[Any, Connections] = {}
 
     def _cluster(self) -> Any:
         if self._client is None:
             self._client = self._make()
         return self._client
 
-    def pool(self, key: bytes) -> Any:
+    def connections(self, key: bytes) -> Connections:
         slot = self._slots.get(key)
         if slot is None:
             slot = self._slots[key] = key_slot(key)
         cluster = self._cluster()
-        node = cluster.nodes_manager.get_node_from_slot(slot)
-        return cluster.get_redis_connection(node).connection_pool
+        return self._of_node(cluster, cluster.nodes_manager.get_node_from_slot(slot))
 
-    def pool_at(self, host: str, port: int) -> Any:
+    def connections_at(self, host: str, port: int) -> Connections:
         cluster = self._cluster()
         node = cluster.get_node(host, port)
         if node is None:
@@ -112,7 +158,14 @@ class ClusterLink:
             node = cluster.get_node(host, port)
         if node is None:
             raise RedisError(f"the cluster names {host}:{port}, and does not list it")
-        return cluster.get_redis_connection(node).connection_pool
+        return self._of_node(cluster, node)
+
+    def _of_node(self, cluster: Any, node: Any) -> Connections:
+        pool = cluster.get_redis_connection(node).connection_pool
+        found = self._nodes.get(pool)
+        if found is None:
+            found = self._nodes[pool] = Connections(pool, is_ours=self._is_ours)
+        return found
 
     def clients(self) -> list[Any]:
         cluster = self._cluster()
@@ -123,6 +176,7 @@ class ClusterLink:
 
     def renew(self) -> None:
         if self._is_ours:
+            self._nodes = {}
             self._client = None  # made when it is needed, for that takes a trip to the server
 
     def close(self) -> None:

@@ -12,7 +12,7 @@ from kvmap.errors import OutcomeUnknownError
 from kvmap.redis.callers import Callers
 from kvmap.redis.failures import FAILURES, code_of, is_lost, is_timeout, translated
 from kvmap.redis.layout import PARTS, Layout
-from kvmap.redis.links import Link
+from kvmap.redis.links import Connections, Link
 from kvmap.redis.scripts import Script
 
 _MOST_ATTEMPTS: Final = 12
@@ -88,7 +88,7 @@ class Server:
     ) -> Any:
         packed = self._packed(script, partition, arguments)
         try:
-            return self._attempt(self.link.pool(self._tags[partition]), packed, sync=sync)
+            return self._attempt(self.link.connections(self._tags[partition]), packed, sync=sync)
         except (NotSentError, *FAILURES) as error:
             return self._call_again(script, partition, arguments, error, sync=sync)
 
@@ -124,8 +124,12 @@ class Server:
             elif cause is not error or not is_lost(cause) or is_timeout(cause):
                 break
             try:
-                pool = self.link.pool_at(*node) if node else self.link.pool(self._tags[partition])
-                return self._attempt(pool, packed, sync=sync, asking=node is not None)
+                connections = (
+                    self.link.connections_at(*node)
+                    if node
+                    else self.link.connections(self._tags[partition])
+                )
+                return self._attempt(connections, packed, sync=sync, asking=node is not None)
             except (NotSentError, *FAILURES) as another:
                 error = another
         cause = error.__cause__ if isinstance(error, NotSentError) else error
@@ -134,25 +138,29 @@ class Server:
             cause, self.shown, is_write=script.is_write, was_sent=was_sent or error is cause
         ) from cause
 
-    def _attempt(self, pool: Any, packed: bytes, *, sync: bool, asking: bool = False) -> Any:
+    def _attempt(
+        self, connections: Connections, packed: bytes, *, sync: bool, asking: bool = False
+    ) -> Any:
         """Send a command over a connection of its own, and return the answer."""
         try:
-            connection = pool.get_connection()
+            connection = connections.take()
         except FAILURES as error:
             raise NotSentError from error
         try:
             if asking:
                 self._exchange(connection, b"*1\r\n$6\r\nASKING\r\n", sync=False)
-            return self._exchange(connection, packed, sync=sync)
+            reply = self._exchange(connection, packed, sync=sync)
         except exceptions.ResponseError as error:
             if code_of(error) == "READONLY":
-                connection.disconnect()  # the server's name may stand for another server by now
+                connections.drop(connection)  # the name may stand for another server by now
+            else:
+                connections.give_back(connection)
             raise
         except BaseException:
-            connection.disconnect()  # an answer may be under way
+            connections.drop(connection)
             raise
-        finally:
-            pool.release(connection)
+        connections.give_back(connection)
+        return reply
 
     def _exchange(self, connection: Any, packed: bytes, *, sync: bool) -> Any:
         """Send a command, and return its answer."""
@@ -222,7 +230,7 @@ class Server:
         """One command about one key."""
         packed = b"*%d\r\n%b" % (len(words), _packed_arguments([_as_bytes(word) for word in words]))
         try:
-            return self._attempt(self.link.pool(key), packed, sync=False)
+            return self._attempt(self.link.connections(key), packed, sync=False)
         except NotSentError as error:
             cause = error.__cause__
             assert cause is not None

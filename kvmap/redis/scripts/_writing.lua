@@ -5,8 +5,7 @@ local caller, number = ARGV[1], ARGV[2]
 local found = call('HMGET', state, caller, 'writes', 'place', 'bytes')
 local is_repeated = found[1] and tonumber(found[1]) >= tonumber(number)
 
--- The answer to the operation that was done before. A longer one is not kept.
-local LONGEST_ANSWER = 65536
+-- The answer to the operation that was done before.
 local function kept_answer()
   local answer = found[1] == number and call('HGET', state, caller .. ':answer')
   if not answer then
@@ -15,19 +14,22 @@ local function kept_answer()
   return answer
 end
 
-local place = math.max(tonumber(found[3] or 0), 0)
+local place = tonumber(found[3] or 0)
+
+-- The number by which a new entry stands behind all others: microseconds of the server's time.
 local function next_place()
-  if place < now() * 1000000 then place = math.floor(now() * 1000000) else place = place + 1 end
+  place = math.max(place + 1, math.floor(now() * 1000000))
   return place
 end
 
--- Keeps the operation's number, and counts it as a write. It is the first command of a script that
--- adds something: a server without memory to spare refuses a script's first command, or none.
+-- Keeps the operation's number, and its answer unless that is long, and counts it as a write. It is
+-- the first command of a script that adds something: a server without memory to spare refuses a
+-- script's first command, or none.
 local function begin(bytes, answer)
   call('HSET', state, caller, number, 'writes', (found[2] or 0) + 1, 'place', place,
     'bytes', (found[4] or 0) + bytes)
   if answer then
-    if #answer <= LONGEST_ANSWER then
+    if #answer <= 65536 then
       call('HSET', state, caller .. ':answer', answer)
     else
       call('HDEL', state, caller .. ':answer')
@@ -59,7 +61,11 @@ local function sweep(most)
   call('HINCRBY', state, 'expired', #gone)
   return #gone
 end
-local FEW = 20
+
+-- Removes a few expired entries at every 16th write, which costs the others nothing.
+local function tidy()
+  if (found[2] or 0) % 16 == 0 then sweep(200) end
+end
 
 -- The deadline that a time to live means; nil where there is none.
 local function deadline_after(ttl)

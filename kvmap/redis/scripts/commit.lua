@@ -63,5 +63,5 @@ for _, each in ipairs(written) do
   set_deadline(each.field, each.deadline ~= 'inf' and each.deadline or nil)
 end
 call('HSET', state, 'place', place)
-sweep(FEW)
+tidy()
 return 1

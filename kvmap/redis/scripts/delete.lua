@@ -7,5 +7,5 @@ if is_there then
   remove({field})
   begin(-size)
 end
-sweep(FEW)
+tidy()
 return is_there and 1 or 0

@@ -14,5 +14,5 @@ for first = 1, #fields, 1000 do
   remove({unpack(fields, first, math.min(first + 999, #fields))})
 end
 if #fields > 0 then begin(-bytes, tostring(#fields)) end
-sweep(FEW)
+tidy()
 return tostring(#fields)

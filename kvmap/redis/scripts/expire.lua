@@ -4,5 +4,5 @@ if is_repeated then return 1 end
 if not live_text(ARGV[3]) then return 0 end
 begin(0)
 set_deadline(ARGV[3], deadline_after(ARGV[4]))
-sweep(FEW)
+tidy()
 return 1

@@ -17,7 +17,7 @@ if not text then
   write(field, text, true, ARGV[8])
   call('HSET', state, 'place', place)
   set_deadline(field, deadline_after(ttl == 'keep' and ARGV[6] or ttl))
-  sweep(FEW)
+  tidy()
   return text
 end
 if by == '' or not string.find(text, '^%-?%d+$') then return {text} end
@@ -36,5 +36,5 @@ if refusal then
 end
 begin(#after - #text, after)
 if ttl ~= 'keep' then set_deadline(field, deadline_after(ttl)) end
-sweep(FEW)
+tidy()
 return after

@@ -6,5 +6,5 @@ if text then
   remove({field})
   begin(-#field - #text, text)
 end
-sweep(FEW)
+tidy()
 return text

@@ -10,7 +10,7 @@ for _ = 1, 1000 do
     local answer = written_form(field) .. '\0' .. text
     remove({field})
     begin(-#field - #text, answer)
-    sweep(FEW)
+    tidy()
     return answer
   end
   local size = entry_size(field)

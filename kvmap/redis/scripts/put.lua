@@ -37,5 +37,5 @@ if is_new then
 end
 if ttl == 'keep' then ttl = is_new and ARGV[6] end
 if ttl and (deadline or ttl ~= 'inf') then set_deadline(field, deadline_after(ttl)) end
-sweep(FEW)
+tidy()
 return 1

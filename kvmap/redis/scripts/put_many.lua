@@ -68,5 +68,5 @@ end
 for i = last + 1, #ARGV, 2 do
   if new[ARGV[i]] then call('HSET', forms, ARGV[i], ARGV[i + 1]) end
 end
-sweep(FEW)
+tidy()
 return 1

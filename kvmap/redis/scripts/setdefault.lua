@@ -13,5 +13,5 @@ if held > 0 then call('HINCRBY', state, 'expired', 1) end
 write(field, text, true, ARGV[6])
 call('HSET', state, 'place', place)
 set_deadline(field, deadline_after(ARGV[5]))
-sweep(FEW)
+tidy()
 return text
