@@ -49,6 +49,9 @@ def _datetime(value: datetime | time) -> str:
             f"a {type(value).__name__} with a tzinfo of type {type(zone).__name__} can't be kept; "
             "use datetime.timezone, or zoneinfo.ZoneInfo with the name of a zone",
         )
+    elif zone is not None and zone.utcoffset(None).microseconds:
+        # datetime.fromisoformat takes an offset of less than a second for UTC.
+        raise Misfit(ValueError, f"the offset {zone.utcoffset(None)} is no whole number of seconds")
     return value.isoformat() + suffix
 
 
