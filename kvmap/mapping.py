@@ -910,7 +910,8 @@ class KVMap(DictMethods[K, V]):
         return self._engine.closed
 
     def __enter__(self) -> Self:
-        self._engine.state()  # raises where it is closed
+        if self._engine.closed:
+            self._engine.state()  # which raises, and says why
         return self
 
     def __exit__(self, *exception: object) -> None:
