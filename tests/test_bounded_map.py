@@ -92,10 +92,11 @@ def test_sieve_keeps_what_was_used(opened, use):
 def test_sieve_takes_no_iteration_for_a_use(opened):
     d = opened(limits=Limits(entries=3), evict="sieve")
     d.update(a=1, b=2, c=3)
-    assert len(list(d.items())) == len(list(d.values())) == len(d.copy()) == 3
-    assert "a" in d
+    assert d["a"] == 1
+    assert len(list(d)) == len(list(d.items())) == len(list(d.values())) == 3
+    assert "b" in d
     d["d"] = 4
-    assert list(d) == ["b", "c", "d"]
+    assert list(d) == ["a", "c", "d"]
 
 
 def test_oldest_takes_no_notice_of_reads(opened):
@@ -150,6 +151,11 @@ def test_a_transaction_that_deletes_needs_less_room(opened, evict):
         d["a"] = 5
         d["e"] = 6
     assert list(d) == ["d", "a", "e"]
+    with d.transaction():
+        del d["d"]
+        d["f"] = 7
+        d["g"] = 8
+    assert list(d) == ["e", "f", "g"]
 
 
 @pytest.mark.parametrize("evict", POLICIES)
@@ -163,6 +169,19 @@ def test_bytes_are_a_bound_too(opened, evict):
     d["large"] = "x" * 3500
     assert d.stats().live_bytes <= 4000
     assert list(d)[-1] == "large"
+    d.delete_many(list(d)[1:])
+    d.popitem()
+    assert d.stats().live_bytes == 0
+
+
+def test_an_iteration_goes_on_when_an_overwrite_evicts(opened):
+    d = opened(limits=Limits(store_bytes=4000), evict="oldest")
+    d.update({number: "x" * 200 for number in range(10)})
+    seen = iter(d)
+    assert next(seen) == 0
+    d[9] = "x" * 2500
+    assert counts(d).evictions > 0
+    assert list(seen)[-1] == 9
 
 
 @pytest.mark.parametrize("evict", POLICIES)
@@ -219,6 +238,8 @@ def test_an_entry_that_was_deleted_and_inserted_again_is_new(opened, evict):
     d["d"] = 5
     d["e"] = 6
     assert list(d) == ["a", "d", "e"]
+    d["f"] = 7
+    assert list(d) == ["d", "e", "f"]
 
 
 @pytest.mark.parametrize("evict", POLICIES)
