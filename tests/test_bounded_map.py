@@ -169,8 +169,24 @@ def test_bytes_are_a_bound_too(opened, evict):
     d["large"] = "x" * 3500
     assert d.stats().live_bytes <= 4000
     assert list(d)[-1] == "large"
-    d.delete_many(list(d)[1:])
+
+
+def test_bytes_are_counted_through_every_change(opened):
+    d = opened(limits=Limits(store_bytes=1_000_000), evict="oldest")
+    assert d.stats().live_bytes == 0
+    d.update({number: "x" * number for number in range(20)})
+    d.delete_many(range(5))
+    d.pop(5)
     d.popitem()
+    d.popitem(last=False)
+    with d.transaction():
+        del d[10]
+        d[11] = "a longer value"
+    d.set(12, "x", ttl=0.01)
+    time.sleep(0.02)
+    assert d.stats().live_bytes > 0
+    d.delete_many(list(d)[2:])
+    d.clear()
     assert d.stats().live_bytes == 0
 
 
