@@ -1,5 +1,10 @@
 """A map within its bounds: what a write evicts on each local engine, and what it refuses."""
 
+import os
+import random
+import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -192,7 +197,7 @@ def test_bytes_are_counted_through_every_change(opened):
 
 def test_an_iteration_goes_on_when_an_overwrite_evicts(opened):
     d = opened(limits=Limits(store_bytes=4000), evict="oldest")
-    d.update({number: "x" * 200 for number in range(10)})
+    d.update(dict.fromkeys(range(10), "x" * 200))
     seen = iter(d)
     assert next(seen) == 0
     d[9] = "x" * 2500
@@ -210,7 +215,7 @@ def test_what_is_larger_than_the_bound_raises_and_evicts_nothing(opened, evict):
         d["a"] = "x" * 3000
     with pytest.raises(LimitError, match="4 entries alone"):
         d.update(dict.fromkeys("cdef", 0))
-    with pytest.raises(LimitError), d.transaction():  # noqa: PT012
+    with pytest.raises(LimitError), d.transaction():
         del d["a"]
         d["c"] = "x" * 3000
     assert dict(d) == {"a": 1, "b": 2}
@@ -306,6 +311,112 @@ def test_the_oldest_entry_is_taken_as_from_a_queue(opened):
     assert [d.popitem(last=False)[0] for _ in range(3)] == ["b", "c", "d"]
     with pytest.raises(KeyError):
         d.popitem(last=False)
+
+
+@pytest.mark.parametrize("evict", POLICIES)
+@pytest.mark.parametrize("seed", range(3))
+def test_any_writes_keep_the_bounds_and_lose_no_value(opened, evict, seed):
+    rng, written = random.Random(seed), {}
+    d = opened(limits=Limits(entries=40, store_bytes=6000), evict=evict)
+
+    def some(count):
+        return {rng.randrange(120): "x" * rng.randrange(300) for _ in range(count)}
+
+    for _ in range(400):
+        match rng.randrange(7):
+            case 0:
+                new = some(rng.randrange(1, 15))
+                d.update(new)
+            case 1:
+                new = some(2)
+                with d.transaction():
+                    for key in list(d)[: rng.randrange(3)]:
+                        del d[key]
+                        written.pop(key, None)
+                    d.update(new)
+            case 2:
+                new = {}
+                if d:
+                    key, _ = d.popitem(last=bool(rng.randrange(2)))
+                    written.pop(key)
+            case 3:
+                new = {}
+                for key in rng.sample(range(120), 5):
+                    assert d.get(key) in (None, written.get(key))
+            case _:
+                new = some(1)
+                d.update(new)
+        written.update(new)
+        found = dict(d)
+        assert set(new) <= set(found)
+        assert found.items() <= written.items()
+        assert len(d) == len(found) <= 40
+        assert d.stats().live_bytes <= 6000
+    assert d.stats().counts.evictions > 50
+
+
+# On disk
+
+
+def disk_bytes(path):
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+
+
+@pytest.mark.parametrize("evict", POLICIES)
+def test_what_was_evicted_is_gone_after_a_reopen(tmp_path, evict):
+    with kvmap.open(tmp_path / "store", limits=Limits(entries=100), evict=evict) as d:
+        for number in range(500):
+            d[number] = number
+            d.get(number - 50)
+        kept = list(d.items())
+    with kvmap.open(tmp_path / "store") as d:
+        assert list(d.items()) == kept
+        assert len(d) == 100
+        d["one more"] = 1
+        assert len(d) == 100
+
+
+WRITER = """
+import sys, kvmap
+with kvmap.open(sys.argv[1], limits=kvmap.Limits(entries=200, store_bytes=30_000), evict="sieve") as d:
+    for number in range(10**9):
+        d[number] = {"number": number}
+        d.get(number - 90)
+        if number == 1000:
+            print("full", flush=True)
+"""
+
+
+def test_a_kill_leaves_a_store_within_its_bounds(tmp_path):
+    for turn in range(3):
+        with subprocess.Popen(
+            [sys.executable, "-c", WRITER, tmp_path / "store"], stdout=subprocess.PIPE
+        ) as writer:
+            assert writer.stdout.readline() == b"full\n"
+            time.sleep(turn / 50)
+            os.kill(writer.pid, signal.SIGKILL)
+        with kvmap.open(tmp_path / "store") as d:
+            assert 100 < len(d) <= 200
+            assert d.stats().live_bytes <= 30_000
+            assert all(value == {"number": number} for number, value in d.items())
+            d.clear()
+
+
+@pytest.mark.parametrize("evict", POLICIES)
+def test_bytes_on_disk_stay_under_twice_the_bound_and_a_constant(tmp_path, evict):
+    bound, rng, most = 500_000, random.Random(1), 0
+    constant = 600_000  # the slack of four shards and one shard's copy
+    with kvmap.open(
+        tmp_path / "store", shards=4, limits=Limits(store_bytes=bound), evict=evict
+    ) as d:
+        for number in range(16_000):
+            size = 2000 if number % 2000 < 50 else 200
+            d[rng.randrange(20_000)] = "x" * rng.randrange(size)
+            if number % 100 == 0:
+                most = max(most, disk_bytes(tmp_path / "store"))
+        assert d.stats().live_bytes > bound * 0.8
+    assert bound < most < 2 * bound + constant
+    assert disk_bytes(tmp_path / "store") < 2 * bound + constant
 
 
 # Options
