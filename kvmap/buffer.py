@@ -87,14 +87,23 @@ class Buffer:
     def items(self, *, reverse: bool = False) -> Iterator[tuple[list[Key], list[bytes]]]:
         self._see_all()
         below, own = self._below(reverse), self._own(reverse)
-        return self._live(own, below) if reverse else self._live(below, own)
+        return self._live((own, below) if reverse else (below, own), self._resized)
 
-    def _live(self, *parts: Iterator[list[Key]]) -> Iterator[tuple[list[Key], list[bytes]]]:
+    def _live(
+        self, parts: Iterable[Iterator[list[Key]]], resized: int
+    ) -> Iterator[tuple[list[Key], list[bytes]]]:
         for part in parts:
             for page in part:
                 found = dict(zip(page, self.get_many(page), strict=True))
+                self._check_size(resized)
                 live = {key: text for key, text in found.items() if text is not None}
                 yield list(live), list(live.values())
+        self._check_open()
+        self._check_size(resized)
+
+    def _check_size(self, resized: int) -> None:
+        if self._resized != resized:
+            raise RuntimeError("dictionary changed size during iteration")
 
     def _below(self, reverse: bool) -> Iterator[list[Key]]:
         """The engine's keys that were not deleted, overwritten ones included."""

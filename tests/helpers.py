@@ -15,6 +15,8 @@ import kvmap
 
 T = TypeVar("T")
 
+AnyMap = kvmap.KVMap[Any, Any]
+
 ROOT = Path(__file__).parent.parent
 
 PATIENCE = 60.0
@@ -52,7 +54,7 @@ class Ticking(Clock):
         return self.time
 
 
-def killed(d: kvmap.KVMap[Any, Any], copy: Path) -> Path:
+def killed(d: AnyMap, copy: Path) -> Path:
     """The directory as `kill -9` would leave it at this moment."""
     shutil.copytree(d.path, copy)
     return copy

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import Clock
+from helpers import AnyMap, Clock
+from unsynced import Unsynced
 
-import kvmap
 from kvmap.engine import Engine
 from kvmap.memory import MemoryEngine
 from kvmap.opening import before
@@ -54,10 +54,18 @@ class Store:
         decode: Any = None,
         writeback: bool = False,
         **options: Any,
-    ) -> kvmap.KVMap[Any, Any]:
+    ) -> AnyMap:
         """A map before an engine."""
         engine = self.engine(name, flag, **options)
         return before(engine, type=type, encode=encode, decode=decode, writeback=writeback)
+
+    def check(self, d: AnyMap) -> None:
+        """Assert what must be true of an open map outside of a transaction."""
+        keys = list(d)
+        assert len(d) == len(keys)
+        assert list(reversed(d)) == keys[::-1]
+        assert [key for key, _ in d.items()] == keys
+        assert all(key in d for key in keys)
 
     def close(self) -> None:
         """Close what the test has left open."""
@@ -78,15 +86,22 @@ class DiskStore(Store):
 
     kind = "disk"
 
+    def __init__(self, folder: Path, clock: Clock) -> None:
+        super().__init__(folder, clock)
+        self.files = Unsynced(clock)
+
     def open_engine(self, name: str, flag: str, change: Change, **options: Any) -> Engine:
         disk = pytest.importorskip("kvmap.disk")
         if not hasattr(disk, "open_engine"):
             pytest.skip("the disk engine is not there yet")
-        from unsynced import Unsynced
-
         options = {"shards": 4, "sync": False, "timeout": 0, "mode": 0o700, **options}
         where = str(self.folder / name)
-        engine: Engine = disk.open_engine(
-            where, flag, change=change, fs=Unsynced(self.clock), **options
-        )
+        engine: Engine = disk.open_engine(where, flag, change=change, fs=self.files, **options)
         return engine
+
+    def check(self, d: AnyMap) -> None:
+        """The map is what its files say, too."""
+        from invariants import check
+
+        super().check(d)
+        check(d, self.files)

@@ -13,13 +13,11 @@ import unittest
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from itertools import count
-from pathlib import Path
 from typing import Any
 
 import pytest
-from disk import Unsynced
-
-import kvmap
+from helpers import AnyMap
+from stores import Store
 
 mapping_tests: Any = pytest.importorskip("test.mapping_tests")
 test_dict: Any = pytest.importorskip("test.test_dict")
@@ -31,6 +29,7 @@ REPR = "the repr is bounded and shows no entries; see test_dict.py"
 SUBCLASS = "it is about subclasses of dict, made by their constructor"
 CONSTRUCTOR = "a map is made by kvmap.open"
 INNER = "it is about how CPython keeps dicts in memory"
+REINSERTED = "a deleted key that is inserted again: a dict may raise, a map's iteration goes on"
 PICKLING = "an iterator of a map can't be pickled"
 
 MAPPING_LEFT_OUT = {
@@ -72,6 +71,9 @@ DICT_LEFT_OUT = {
     "test_literal_constructor": CONSTRUCTOR,
     "test_merge_and_mutate": FOREIGN_KEY,
     "test_missing": SUBCLASS,
+    "test_mutating_iteration_delete": REINSERTED,
+    "test_mutating_iteration_delete_over_items": REINSERTED,
+    "test_mutating_iteration_delete_over_values": REINSERTED,
     "test_mutating_lookup": FOREIGN_KEY,
     "test_object_set_item_single_instance_non_str_key": INNER,
     "test_oob_indexing_dictiter_iternextitem": FOREIGN_VALUE,
@@ -113,7 +115,7 @@ UNTRIED = {
     *(
         name
         for name, why in DICT_LEFT_OUT.items()
-        if why in (INNER, SUBCLASS, CONSTRUCTOR, FROMKEYS)
+        if why in (INNER, SUBCLASS, CONSTRUCTOR, FROMKEYS, REINSERTED)
     ),
 }
 """Tests left out of which it is not checked that they fail."""
@@ -130,19 +132,18 @@ MAPPING_CASES = [
 ]
 DICT_CASES = unittest.defaultTestLoader.getTestCaseNames(test_dict.DictTest)
 
-MakeStore = Callable[..., kvmap.KVMap[Any]]
+MakeStore = Callable[..., AnyMap]
 
 
 @pytest.fixture
-def new_store(tmp_path: Path) -> Iterator[MakeStore]:
-    """What makes stores that are closed and gone when the test ends."""
+def new_store(store: Store) -> Iterator[MakeStore]:
+    """What makes stores that are closed when the test ends."""
     numbers = count()
     with ExitStack() as stack:
 
-        def new_store(*entries: Any, writeback: bool = False, **more: Any) -> kvmap.KVMap[Any]:
-            path, files = tmp_path / str(next(numbers)), Unsynced()
-            d = kvmap.open(path, shards=2, writeback=writeback, files=files)
-            d = stack.enter_context(d)
+        def new_store(*entries: Any, writeback: bool = False, **more: Any) -> AnyMap:
+            d = store.open(str(next(numbers)), shards=2, writeback=writeback)
+            stack.enter_context(d)
             d.update(*entries, **more)
             return d
 
@@ -153,7 +154,7 @@ def run_mapping(name: str, new_store: MakeStore, *, writeback: bool) -> None:
     class_name, method = name.split(".")
 
     class Case(getattr(mapping_tests, class_name)):  # type: ignore[misc]
-        def type2test(self, **entries: Any) -> kvmap.KVMap[Any]:
+        def type2test(self, **entries: Any) -> AnyMap:
             return new_store(entries, writeback=writeback)
 
         def _reference(self) -> dict[Any, Any]:
