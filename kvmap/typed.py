@@ -17,10 +17,10 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any, NamedTuple, NoReturn
 
-from orjson import loads
+from orjson import JSONDecodeError, JSONEncodeError, dumps, loads
 
 from kvmap.keys import shown
-from kvmap.plain import LARGEST, LEAST
+from kvmap.plain import DEEPEST, LARGEST, LEAST
 
 _DIGITS = bytes(ord("0") if chr(byte) in "0123456789" else byte for byte in range(256))
 _LONG = b"0" * 19
@@ -69,7 +69,8 @@ def functions(kind: Any) -> tuple[Callable[[Any], bytes], Callable[[bytes], Any]
             _refuse_unwritten(value, write, error)
         try:
             back = read(text)
-        except refusal as error:
+        except (refusal, RecursionError) as error:
+            _check_depth(text)
             _refuse_numbers(value, "$")
             reason = f"{library.reason(error)}; the value does not fit {name}"
             raise TypeError(reason) from error
@@ -78,6 +79,7 @@ def functions(kind: Any) -> tuple[Callable[[Any], bytes], Callable[[bytes], Any]
             raise TypeError(f"{difference}; the value does not fit {name}")
         if _LONG in text.translate(_DIGITS):
             _refuse_numbers(value, "$")
+        _check_depth(text)
         return text
 
     def decode(text: bytes) -> Any:
@@ -133,6 +135,7 @@ def _with_msgspec(kind: Any, msgspec: Any) -> _Library:
 
 def _with_pydantic(kind: Any, pydantic: Any) -> _Library:
     adapter = pydantic.TypeAdapter(kind)
+    adapter.rebuild(raise_errors=True)  # where a name in the type can't be found
 
     def write(value: Any) -> bytes:
         # `round_trip`: without computed fields, which a model does not take again.
@@ -210,6 +213,15 @@ def _difference(value: Any, back: Any, place: str) -> str | None:
         if (found := _difference(part, there.pop(name), place + name)) is not None:
             return found
     return f"{place}{next(iter(there))}: would be added" if there else None
+
+
+def _check_depth(text: bytes) -> None:
+    """Raise ValueError where orjson, which reads the store's files, finds the text too deep."""
+    if text.count(b"[") + text.count(b"{") > DEEPEST:
+        try:
+            dumps(loads(text))
+        except (JSONDecodeError, JSONEncodeError) as error:
+            raise ValueError(f"$: nested deeper than {DEEPEST} levels") from error
 
 
 def _refuse_numbers(value: Any, place: str) -> None:
