@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any, Final
-from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 from kvmap.redis.layout import check_name
 
@@ -84,7 +84,8 @@ def parse(url: str, name: str | None) -> Address:
     if name is not None and named is not None and name != named:
         raise ValueError(f"the URL names the map {named!r}, and name= says {name!r}")
     chosen = name if name is not None else named if named is not None else DEFAULT_NAME
-    clean = urlunsplit((scheme, parts.netloc, path, urlencode(options), ""))
+    query = f"?{urlencode(options)}" if options else ""
+    clean = f"{scheme}://{parts.netloc}{path}{query}"
     return Address(clean, shown, check_name(chosen))
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Final
 
+from orjson import dumps
+
 from kvmap import keys
 from kvmap.engine import INF, Changes, Seen
 from kvmap.errors import LimitError
@@ -25,6 +27,17 @@ MOST_ARGUMENTS: Final = 1_000_000
 
 MOST_BYTES: Final = 500_000_000
 """Bytes of one command; a server closes the connection at 1 GB, and at 512 MB for one value."""
+
+
+class _Part:
+    """What one partition gets of a batch."""
+
+    __slots__ = ("entries", "forms", "indexes")
+
+    def __init__(self) -> None:
+        self.entries: list[bytes] = []
+        self.forms: list[bytes] = []
+        self.indexes: list[int] = []
 
 
 class Batches:
@@ -53,25 +66,23 @@ class Batches:
 
     def put_many(self, texts: Mapping[Key, bytes], ttl: float, settings: Settings) -> None:
         """Write these entries. Raises LimitError where they are more than one command holds."""
-        parts: dict[int, tuple[list[bytes], list[bytes]]] = {}
-        for key, text in texts.items():
+        parts: dict[int, _Part] = {}
+        for index, (key, text) in enumerate(texts.items(), 1):
             field, form = fields.to_write(key)
-            partition = self._partition(field)
-            if partition not in parts:
-                parts[partition] = [], []
-            entries, forms = parts[partition]
-            entries += (field, text)
+            part = parts.setdefault(self._partition(field), _Part())
+            part.entries += (field, text)
+            part.indexes.append(index)
             if form:
-                forms += (field, form)
+                part.forms += (field, form)
         begin = (ttl_text(ttl), ttl_text(settings.ttl), *limit_texts(settings.limits))
-        calls = {
-            partition: (*begin, b"%d" % (len(entries) // 2), *entries, *forms)
-            for partition, (entries, forms) in parts.items()
-        }
-        for arguments in calls.values():
-            check_size(arguments)
-        for partition, arguments in calls.items():
-            self._server.write(_PUT_MANY, partition, *arguments)
+        for part in parts.values():
+            check_size([*part.entries, *part.forms])
+        place = b""
+        for number, part in parts.items():
+            distances = dumps(part.indexes) if len(parts) > 1 else b""
+            count = b"%d" % len(part.indexes)
+            arguments = (*begin, count, place, distances, *part.entries, *part.forms)
+            place = self._server.write(_PUT_MANY, number, *arguments)
 
     def delete_many(self, keys: Iterable[Key]) -> int:
         """Remove these keys; return how many were there."""

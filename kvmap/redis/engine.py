@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from kvmap import keys, values
 from kvmap.engine import INF, KEEP_DEADLINE, Changes, Condition, If, Progress, Seen
-from kvmap.errors import ReadOnlyError, StoreClosedError
+from kvmap.errors import KVMapError, ReadOnlyError, StoreClosedError
 from kvmap.keys import Key
 from kvmap.redis import fields, meta
 from kvmap.redis.batches import Batches
@@ -298,8 +298,8 @@ class RedisEngine:
             self.closed = True
             try:
                 self._server.forget_callers()
-            except OSError:
-                pass  # the server is away; it forgets them when the map is next opened
+            except KVMapError:
+                pass  # it is away, or refuses: the numbers are removed by a later opening
             finally:
                 self._server.link.close()
 

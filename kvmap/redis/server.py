@@ -16,10 +16,10 @@ from kvmap.redis.links import Connections, Link
 from kvmap.redis.scripts import Script
 
 _MOST_ATTEMPTS: Final = 12
-"""How often a call is sent; most errors end it at the second."""
+"""How often a call is sent, if `timeout` allows it."""
 
 _PAUSE: Final = 0.05
-"""Seconds before another attempt in a cluster that is just being rearranged; twice as many then."""
+"""Seconds before the second repeat of a call; twice as many before each that follows."""
 
 _COMMAND: Final = b"$7\r\nEVALSHA\r\n"
 
@@ -105,7 +105,7 @@ class Server:
         deadline = time.monotonic() + self.timeout
         packed = self._packed(script, partition, arguments)
         was_sent = False
-        pause = _PAUSE
+        pause = 0.0
         for _ in range(_MOST_ATTEMPTS):
             node: tuple[str, int] | None = None
             cause = error.__cause__ if isinstance(error, NotSentError) else error
@@ -117,11 +117,11 @@ class Server:
                 self._refresh()
             elif isinstance(cause, exceptions.AskError):
                 node = cause.host, cause.port
-            elif self._is_passing(cause) and time.monotonic() + pause < deadline:
+            elif self._may_pass(cause, was_sent=was_sent) and time.monotonic() + pause < deadline:
                 time.sleep(pause)
-                pause *= 2
+                pause = max(_PAUSE, 2 * pause)
                 self._refresh()
-            elif cause is not error or not is_lost(cause) or is_timeout(cause):
+            else:
                 break
             try:
                 connections = (
@@ -184,11 +184,15 @@ class Server:
             )
         return reply
 
-    def _is_passing(self, error: BaseException) -> bool:
-        """Whether the nodes of a cluster may have another answer soon."""
-        if not self.link.is_cluster or is_timeout(error):
+    def _may_pass(self, error: BaseException, *, was_sent: bool) -> bool:
+        """Whether another attempt may fare better: to learn what became of the call, where it was
+        sent, or while the nodes of a cluster find their places.
+        """
+        if is_timeout(error):
             return False
-        return (
+        if was_sent and (is_lost(error) or isinstance(error, exceptions.BusyLoadingError)):
+            return True
+        return self.link.is_cluster and (
             is_lost(error)
             or isinstance(error, (exceptions.RedisClusterException, exceptions.TryAgainError))
             or code_of(error) in ("CLUSTERDOWN", "READONLY", "MASTERDOWN")

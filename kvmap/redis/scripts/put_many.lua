@@ -1,12 +1,15 @@
--- Writes entries. ARGV: caller, number, ttl, ttl of a new entry, limits of entries and of bytes, the
--- count of entries, a field and a text for each; then a field and a form for each key whose first
--- written form differs.
-if is_repeated then return 1 end
-local ttl, count = ARGV[3], tonumber(ARGV[7])
-local last = 7 + 2 * count
+-- Writes entries; returns the place in the order from which those of new entries count.
+-- ARGV: caller, number, ttl, ttl of a new entry, limits of entries and of bytes, the count of
+-- entries, that place ('' for the next), and the distance of each entry from it, as a JSON array (''
+-- for 1, 2, 3, …); a field and a text for each entry; then a field and a form for each key whose
+-- first written form differs.
+if is_repeated then return kept_answer() end
+local ttl, count, base = ARGV[3], tonumber(ARGV[7]), tonumber(ARGV[8])
+local distances = ARGV[9] ~= '' and cjson.decode(ARGV[9])
+local start, last = 10, 9 + 2 * count
 local any_deadlines = call('EXISTS', deadlines) == 1
 local new, bytes, held_bytes, expired = {}, 0, 0, 0
-for i = 8, last, 2 do
+for i = start, last, 2 do
   local field = ARGV[i]
   local held = entry_size(field)
   bytes = bytes + #field + #ARGV[i + 1]
@@ -26,15 +29,22 @@ for _ in pairs(new) do news = news + 1 end
 local refusal = exceeded(news, bytes + held_bytes, ARGV[5], ARGV[6])
 if refusal then return refusal end
 
+-- Each new entry's place: behind all others of this partition.
+base = base or math.max(place, math.floor(now() * 1000000))
 if news > 0 then
-  next_place()
-  place = place + news
+  for i = start, last, 2 do
+    if new[ARGV[i]] then
+      local index = (i - start) / 2 + 1
+      place = math.max(place + 1, base + (distances and distances[index] or index))
+      new[ARGV[i]] = place
+    end
+  end
 end
-begin(bytes)
+local answer = string.format('%.0f', base)
+begin(bytes, answer)
 if expired > 0 then call('HINCRBY', state, 'expired', expired) end
 
-local at = place - news
-for first = 8, last, 2000 do
+for first = start, last, 2000 do
   local upto = math.min(first + 1999, last)
   call('HSET', values, unpack(ARGV, first, upto))
   local places, fields, some_forms = {}, {}, call('EXISTS', forms) == 1
@@ -42,8 +52,7 @@ for first = 8, last, 2000 do
     local field = ARGV[i]
     fields[#fields + 1] = field
     if new[field] then
-      at = at + 1
-      places[#places + 1] = at
+      places[#places + 1] = new[field]
       places[#places + 1] = field
       if some_forms then call('HDEL', forms, field) end
     end
@@ -69,4 +78,4 @@ for i = last + 1, #ARGV, 2 do
   if new[ARGV[i]] then call('HSET', forms, ARGV[i], ARGV[i + 1]) end
 end
 tidy()
-return 1
+return answer
