@@ -1,0 +1,87 @@
+"""Another map as a source, and a map's entries as JSON Lines."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any, Final
+
+from orjson import dumps
+
+from kvmap import codecs
+from kvmap.errors import CorruptStoreError
+from kvmap.keys import Key, shown
+from kvmap.mapping import KVMap
+from kvmap.moving.entries import Item, Source, Unreadable
+
+_PAGE: Final = 500
+
+
+class Map(Source):
+    """The entries of an open map, in its order, with their deadlines; the map is the caller's.
+
+    Deadlines are right to a millisecond. On a server, reading an entry's deadline is a call of its
+    own, which is left out where no entry has one.
+
+    >>> import kvmap
+    >>> with kvmap.open(":memory:") as d:
+    ...     d["ada"] = 1
+    ...     [(each.key, each.value) for each in Map(d)]
+    [('ada', 1)]
+    """
+
+    def __init__(self, d: KVMap[Any, Any], keys: Iterable[Key] | None = None) -> None:
+        self._d = d
+        self._keys: Iterable[Key] = d if keys is None else keys
+        if keys is None:
+            self.total = len(d)
+
+    def __iter__(self) -> Iterator[Item | Unreadable]:
+        found = self._d.stats()
+        timed = found.deadlines.never < found.entries
+        keys = iter(self._keys)
+        while page := list(islice(keys, _PAGE)):
+            for key, value in self._read(page):
+                self.done += 1
+                if isinstance(value, Unreadable):
+                    yield value
+                    continue
+                try:
+                    left = self._d.ttl(key) if timed else None
+                except KeyError:
+                    continue  # it has expired meanwhile
+                expires = math.inf if left is None else round(time.time() + left, 3)
+                yield Item(key, value, expires)
+
+    def _read(self, page: list[Key]) -> Iterator[tuple[Key, Any]]:
+        try:
+            yield from self._d.get_many(page).items()
+            return
+        except CorruptStoreError:
+            pass  # the rest of the page is whole
+        for key in page:
+            try:
+                found = self._d.get_many([key])
+            except CorruptStoreError as error:
+                reason = f"{error.file}, byte {error.offset}: {error.reason}"
+                yield key, Unreadable(f"key {shown(key)}", reason)
+            else:
+                yield from found.items()
+
+
+def line(d: KVMap[Any, Any], item: Item) -> bytes:
+    r"""An entry of a map as a line of JSON, which `JSONLines` reads; the value as the store holds it.
+
+    >>> import kvmap
+    >>> with kvmap.open(":memory:") as d:
+    ...     line(d, Item("ada", [1, None]))
+    b'{"key":"ada","value":[1,null],"expires":null}\n'
+    """
+    expires = item.expires if isinstance(item.expires, float) else math.inf
+    return b'{"key":%b,"value":%b,"expires":%b}\n' % (
+        dumps(item.key),
+        codecs.make(d.settings.codec).encode(item.value),
+        dumps(None if expires == math.inf else expires),
+    )
