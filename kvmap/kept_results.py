@@ -105,9 +105,7 @@ class KeptResults:
                 return value
             self._d.set(key, stored, **self._options)
         except LimitError:
-            self._count(unkept=1)
-            if replace:
-                self.remove(key)
+            self._no_room(key, replace)
             return value
         except Exception as error:
             if isinstance(error, ReadOnlyError) and not replace:
@@ -132,8 +130,13 @@ class KeptResults:
             async with self._d.transaction():
                 return self.keep(key, value, node, replace=replace)
         except LimitError:  # the end of a transaction looks for room
-            self._count(unkept=1)
+            self._no_room(key, replace)
             return value
+
+    def _no_room(self, key: Key, replace: bool) -> None:
+        self._count(unkept=1)
+        if replace:
+            self.remove(key)
 
     def remove(self, key: Key) -> bool:
         """Remove a result; tell whether it was there."""

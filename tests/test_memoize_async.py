@@ -10,20 +10,19 @@ import time
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import suppress
+from functools import partial
 from typing import Any, TypeVar
 
 import pytest
+from helpers import PATIENCE, AnyMap, Work
 
 import kvmap
 
 T = TypeVar("T")
 
-SECONDS = 20
-"""More than any of these tests takes; a deadlock fails after it."""
-
 
 @pytest.fixture
-def d() -> Iterator[kvmap.KVMap[Any, Any]]:
+def d() -> Iterator[AnyMap]:
     with kvmap.open(":memory:") as d:
         yield d
 
@@ -35,7 +34,7 @@ def run(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
     async def watched() -> T:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(lambda _, context: problems.append(context))
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(PATIENCE):
             return await main()
 
     result = asyncio.run(watched())
@@ -44,28 +43,9 @@ def run(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
     return result
 
 
-class Call(threading.Thread):
-    """A coroutine that runs in a thread with an event loop of its own."""
-
-    def __init__(self, main: Callable[[], Coroutine[Any, Any, Any]]) -> None:
-        super().__init__(daemon=True)
-        self._main = main
-        self.outcome: Any = None
-        self.error: BaseException | None = None
-        self.start()
-
-    def run(self) -> None:
-        try:
-            self.outcome = run(self._main)
-        except BaseException as error:
-            self.error = error
-
-    def result(self) -> Any:
-        self.join(SECONDS)
-        assert not self.is_alive(), "it waits for ever"
-        if self.error is not None:
-            raise self.error
-        return self.outcome
+def in_thread(main: Callable[[], Coroutine[Any, Any, Any]]) -> Work:
+    """Run a coroutine in a thread with an event loop of its own."""
+    return Work(partial(run, main))
 
 
 async def until(condition: Callable[[], object]) -> None:
@@ -83,7 +63,7 @@ async def let_run() -> None:
 class Source:
     """A slow function that the test lets return; `arrivals` counts the calls that want a result."""
 
-    def __init__(self, d: kvmap.KVMap[Any, Any], **options: Any) -> None:
+    def __init__(self, d: AnyMap, **options: Any) -> None:
         self.calls = self.arrivals = 0
         self.open = False
         self.kept = d.memoize(key=self._key, **options)(self._get)
@@ -98,7 +78,7 @@ class Source:
         return [n, self.calls]
 
 
-def test_a_result_is_computed_once_and_kept(d: kvmap.KVMap[Any, Any]) -> None:
+def test_a_result_is_computed_once_and_kept(d: AnyMap) -> None:
     calls: list[int] = []
 
     @d.memoize(version=1, ttl=60)
@@ -121,7 +101,7 @@ def test_a_result_is_computed_once_and_kept(d: kvmap.KVMap[Any, Any]) -> None:
     assert calls == [3, 4]
 
 
-def test_frameworks_see_a_coroutine_function(d: kvmap.KVMap[Any, Any]) -> None:
+def test_frameworks_see_a_coroutine_function(d: AnyMap) -> None:
     class Shop:
         @d.memoize(ignore=["self"])
         async def price(self, item: str) -> int:
@@ -133,7 +113,7 @@ def test_frameworks_see_a_coroutine_function(d: kvmap.KVMap[Any, Any]) -> None:
             assert inspect.iscoroutinefunction(function)
 
 
-def test_tasks_share_one_computation(d: kvmap.KVMap[Any, Any]) -> None:
+def test_tasks_share_one_computation(d: AnyMap) -> None:
     source = Source(d)
 
     async def main() -> list[list[int]]:
@@ -148,7 +128,7 @@ def test_tasks_share_one_computation(d: kvmap.KVMap[Any, Any]) -> None:
     assert source.kept.cache_info() == (9, 1, 0)
 
 
-def test_different_keys_are_computed_at_the_same_time(d: kvmap.KVMap[Any, Any]) -> None:
+def test_different_keys_are_computed_at_the_same_time(d: AnyMap) -> None:
     source = Source(d)
 
     async def main() -> list[list[int]]:
@@ -161,9 +141,7 @@ def test_different_keys_are_computed_at_the_same_time(d: kvmap.KVMap[Any, Any]) 
 
 
 @pytest.mark.parametrize("cancelled", [0, 1], ids=["the first", "another"])
-def test_a_cancelled_task_does_not_cancel_it_for_the_others(
-    d: kvmap.KVMap[Any, Any], cancelled: int
-) -> None:
+def test_a_cancelled_task_does_not_cancel_it_for_the_others(d: AnyMap, cancelled: int) -> None:
     source = Source(d)
 
     async def main() -> list[Any]:
@@ -180,7 +158,7 @@ def test_a_cancelled_task_does_not_cancel_it_for_the_others(
     assert results == [[0, 1]] * 2
 
 
-def test_a_computation_goes_on_when_all_are_cancelled(d: kvmap.KVMap[Any, Any]) -> None:
+def test_a_computation_goes_on_when_all_are_cancelled(d: AnyMap) -> None:
     source = Source(d)
 
     async def main() -> list[int]:
@@ -195,7 +173,7 @@ def test_a_computation_goes_on_when_all_are_cancelled(d: kvmap.KVMap[Any, Any]) 
     assert source.calls == 1
 
 
-def test_an_exception_reaches_all_and_is_not_kept(d: kvmap.KVMap[Any, Any]) -> None:
+def test_an_exception_reaches_all_and_is_not_kept(d: AnyMap) -> None:
     calls: list[int] = []
 
     @d.memoize(version=1)
@@ -213,7 +191,7 @@ def test_an_exception_reaches_all_and_is_not_kept(d: kvmap.KVMap[Any, Any]) -> N
     assert len(calls) == 2
 
 
-def test_an_exception_that_nobody_waits_for_any_more_is_dropped(d: kvmap.KVMap[Any, Any]) -> None:
+def test_an_exception_that_nobody_waits_for_any_more_is_dropped(d: AnyMap) -> None:
     raised: list[int] = []
 
     @d.memoize(version=1)
@@ -231,7 +209,7 @@ def test_an_exception_that_nobody_waits_for_any_more_is_dropped(d: kvmap.KVMap[A
     run(main)  # which fails on "Task exception was never retrieved"
 
 
-def test_a_function_that_is_cancelled_from_inside_raises_so(d: kvmap.KVMap[Any, Any]) -> None:
+def test_a_function_that_is_cancelled_from_inside_raises_so(d: AnyMap) -> None:
     calls: list[int] = []
 
     @d.memoize(version=1)
@@ -252,7 +230,7 @@ def test_a_function_that_is_cancelled_from_inside_raises_so(d: kvmap.KVMap[Any, 
 
 
 def test_threads_with_event_loops_of_their_own_share_one_computation(
-    d: kvmap.KVMap[Any, Any],
+    d: AnyMap,
 ) -> None:
     source = Source(d)
 
@@ -264,12 +242,12 @@ def test_threads_with_event_loops_of_their_own_share_one_computation(
         await asyncio.sleep(0.02)
         source.open = True
 
-    threads = [Call(main) for _ in range(3)]
+    threads = [in_thread(main) for _ in range(3)]
     run(let_pass)
     assert [each.result() for each in threads] == [[[0, 1]] * 2] * 3
 
 
-def test_an_exception_reaches_other_threads(d: kvmap.KVMap[Any, Any]) -> None:
+def test_an_exception_reaches_other_threads(d: AnyMap) -> None:
     source = Source(d)
 
     async def failing() -> int:
@@ -277,7 +255,7 @@ def test_an_exception_reaches_other_threads(d: kvmap.KVMap[Any, Any]) -> None:
         raise ZeroDivisionError
 
     kept = d.memoize(key=lambda: "failing")(failing)
-    threads = [Call(kept) for _ in range(2)]
+    threads = [in_thread(kept) for _ in range(2)]
 
     async def let_pass() -> None:
         await until(lambda: source.arrivals)
@@ -291,7 +269,7 @@ def test_an_exception_reaches_other_threads(d: kvmap.KVMap[Any, Any]) -> None:
 
 
 @pytest.mark.parametrize("way", ["run", "close", "stop"])
-def test_when_its_event_loop_ends_others_compute(d: kvmap.KVMap[Any, Any], way: str) -> None:
+def test_when_its_event_loop_ends_others_compute(d: AnyMap, way: str) -> None:
     source = Source(d)
     abandoned = asyncio.new_event_loop()
     waits = threading.Event()
@@ -299,7 +277,7 @@ def test_when_its_event_loop_ends_others_compute(d: kvmap.KVMap[Any, Any], way: 
     async def first() -> None:
         task = asyncio.create_task(source.kept())
         await until(lambda: source.calls)
-        await asyncio.to_thread(waits.wait, SECONDS)
+        await asyncio.to_thread(waits.wait, PATIENCE)
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
@@ -326,8 +304,8 @@ def test_when_its_event_loop_ends_others_compute(d: kvmap.KVMap[Any, Any], way: 
         source.open = True
         return await mine
 
-    assert Call(other).result() == [0, 2]
-    beginner.join(SECONDS)
+    assert in_thread(other).result() == [0, 2]
+    beginner.join(PATIENCE)
     assert not beginner.is_alive()
     if way == "stop":
         abandoned.run_until_complete(let_run())  # the first one ends too, and is not kept
@@ -335,7 +313,7 @@ def test_when_its_event_loop_ends_others_compute(d: kvmap.KVMap[Any, Any], way: 
     abandoned.close()
 
 
-def test_a_call_of_itself_with_the_same_key_is_no_deadlock(d: kvmap.KVMap[Any, Any]) -> None:
+def test_a_call_of_itself_with_the_same_key_is_no_deadlock(d: AnyMap) -> None:
     @d.memoize(ignore=["attempt"])
     async def fetch(url: str, attempt: int = 0) -> int:
         await asyncio.sleep(0)
@@ -344,7 +322,7 @@ def test_a_call_of_itself_with_the_same_key_is_no_deadlock(d: kvmap.KVMap[Any, A
     assert run(lambda: fetch("/")) == 2
 
 
-def test_it_may_call_itself_in_tasks(d: kvmap.KVMap[Any, Any]) -> None:
+def test_it_may_call_itself_in_tasks(d: AnyMap) -> None:
     @d.memoize
     async def fibonacci(n: int) -> int:
         if n < 2:
@@ -355,9 +333,7 @@ def test_it_may_call_itself_in_tasks(d: kvmap.KVMap[Any, Any]) -> None:
     assert fibonacci.cache_info().misses == 31
 
 
-def circle(
-    d: kvmap.KVMap[Any, Any], length: int, enter: Callable[[], Awaitable[object]]
-) -> list[Any]:
+def circle(d: AnyMap, length: int, enter: Callable[[], Awaitable[object]]) -> list[Any]:
     """Functions that call each other in a circle, each kept under one key."""
     kept: list[Any] = []
 
@@ -378,9 +354,7 @@ def circle(
 
 @pytest.mark.parametrize("length", [2, 3])
 @pytest.mark.parametrize("threads", [False, True], ids=["tasks", "threads"])
-def test_mutual_recursion_is_no_deadlock(
-    d: kvmap.KVMap[Any, Any], length: int, threads: bool
-) -> None:
+def test_mutual_recursion_is_no_deadlock(d: AnyMap, length: int, threads: bool) -> None:
     entered: list[int] = []
 
     async def enter() -> None:
@@ -393,7 +367,7 @@ def test_mutual_recursion_is_no_deadlock(
         return await asyncio.gather(*[function(length) for function in kept])
 
     if threads:
-        calls = [Call(lambda f=function: f(length)) for function in kept]  # type: ignore[misc]
+        calls = [in_thread(lambda f=function: f(length)) for function in kept]  # type: ignore[misc]
         found = [each.result() for each in calls]
     else:
         found = run(gather)
@@ -401,7 +375,7 @@ def test_mutual_recursion_is_no_deadlock(
     assert len(d) == length
 
 
-def test_a_block_computes_for_itself(d: kvmap.KVMap[Any, Any]) -> None:
+def test_a_block_computes_for_itself(d: AnyMap) -> None:
     """A task in a block must not wait for one that waits for the block, nor write in another."""
     source = Source(d)
 
@@ -420,7 +394,7 @@ def test_a_block_computes_for_itself(d: kvmap.KVMap[Any, Any]) -> None:
 
 
 @pytest.mark.parametrize("write", ["call", "refresh"])
-def test_a_result_waits_for_another_tasks_block(d: kvmap.KVMap[Any, Any], write: str) -> None:
+def test_a_result_waits_for_another_tasks_block(d: AnyMap, write: str) -> None:
     source = Source(d)
 
     async def main() -> list[Any]:
@@ -456,7 +430,29 @@ def test_a_result_without_room_after_another_tasks_block() -> None:
         assert source.kept.cache_info() == (0, 1, 1)
 
 
-def test_refresh_and_forget(d: kvmap.KVMap[Any, Any]) -> None:
+def test_a_refresh_without_room_after_another_tasks_block_forgets(
+    d: AnyMap,
+) -> None:
+    source = Source(d)
+
+    async def main() -> list[Any]:
+        source.open = True
+        first = await source.kept()
+        source.open, source.calls = False, 1000
+        asking = asyncio.create_task(source.kept.refresh())
+        await until(lambda: source.calls > 1000)
+        d.configure(limits=kvmap.Limits(store_bytes=1))
+        with d.transaction():
+            source.open = True
+            await asyncio.sleep(0.01)
+        return [first, await asking]
+
+    assert run(main) == [[0, 1], [0, 1001]]
+    assert not d, "or the next call would return an older result than this one"
+    assert source.kept.cache_info() == (0, 2, 1)
+
+
+def test_refresh_and_forget(d: AnyMap) -> None:
     data = ["old"]
 
     @d.memoize(version=1)
@@ -496,7 +492,7 @@ def test_refresh_and_forget(d: kvmap.KVMap[Any, Any]) -> None:
     ]
 
 
-def test_methods(d: kvmap.KVMap[Any, Any]) -> None:
+def test_methods(d: AnyMap) -> None:
     class Shop:
         @d.memoize(ignore=["self"])
         async def price(self, item: str) -> int:
@@ -522,7 +518,7 @@ class AsyncObject:
         return n * n
 
 
-def test_an_object_with_an_async_call(d: kvmap.KVMap[Any, Any]) -> None:
+def test_an_object_with_an_async_call(d: AnyMap) -> None:
     kept = d.memoize(key=lambda n: n)(AsyncObject())
     assert run(lambda: kept(3)) == 9
     assert dict(d) == {3: 9}
@@ -534,7 +530,7 @@ class User:
     tags: tuple[str, ...] = ()
 
 
-def test_results_come_back_as_what_they_were(d: kvmap.KVMap[Any, Any]) -> None:
+def test_results_come_back_as_what_they_were(d: AnyMap) -> None:
     pytest.importorskip("msgspec")
 
     @d.memoize(type=User)
@@ -549,7 +545,7 @@ def test_results_come_back_as_what_they_were(d: kvmap.KVMap[Any, Any]) -> None:
     assert user.cache_info() == (2, 1, 0)
 
 
-def test_a_result_that_the_map_cannot_hold_reaches_all(d: kvmap.KVMap[Any, Any]) -> None:
+def test_a_result_that_the_map_cannot_hold_reaches_all(d: AnyMap) -> None:
     @d.memoize
     async def f() -> Any:
         await asyncio.sleep(0)
@@ -572,7 +568,7 @@ def test_a_result_that_the_map_cannot_hold_reaches_all(d: kvmap.KVMap[Any, Any])
 
 @pytest.mark.parametrize("error", [ZeroDivisionError, asyncio.CancelledError])
 def test_nothing_keeps_arguments_results_or_errors_alive(
-    d: kvmap.KVMap[Any, Any], error: type[BaseException]
+    d: AnyMap, error: type[BaseException]
 ) -> None:
     class Thing:
         """Something that a weak reference can watch."""
@@ -606,7 +602,7 @@ def test_nothing_keeps_arguments_results_or_errors_alive(
     run(main)
 
 
-def test_a_waiting_thread_does_not_miss_the_end(d: kvmap.KVMap[Any, Any]) -> None:
+def test_a_waiting_thread_does_not_miss_the_end(d: AnyMap) -> None:
     """Many short computations in two event loops: none is waited for after its end."""
 
     @d.memoize
@@ -618,7 +614,7 @@ def test_a_waiting_thread_does_not_miss_the_end(d: kvmap.KVMap[Any, Any]) -> Non
         return sum([await f(n) for n in range(300)])
 
     begin = time.monotonic()
-    threads = [Call(main) for _ in range(3)]
+    threads = [in_thread(main) for _ in range(3)]
     assert [each.result() for each in threads] == [sum(range(300))] * 3
     assert f.cache_info().misses == 300
-    assert time.monotonic() - begin < SECONDS / 2
+    assert time.monotonic() - begin < PATIENCE / 2

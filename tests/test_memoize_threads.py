@@ -1,5 +1,6 @@
 """Threads that ask for one memoized result: one computes it, the others wait, and none for ever."""
 
+import contextvars
 import gc
 import os
 import sys
@@ -8,60 +9,39 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers import PATIENCE, AnyMap, Work
 
 import kvmap
 from kvmap import codecs
 from kvmap.memory import MemoryEngine
 from kvmap.settings import Settings
-
-SECONDS = 20
-"""More than any of these tests takes; a deadlock fails after it."""
+from kvmap.wait_graph import GUARD
 
 
 @pytest.fixture
-def d() -> Iterator[kvmap.KVMap[Any, Any]]:
+def d() -> Iterator[AnyMap]:
     with kvmap.open(":memory:") as d:
         yield d
 
 
-class Call(threading.Thread):
-    """A function that runs in a thread; `result()` returns or raises what it did."""
-
-    def __init__(self, function: Callable[..., Any], *args: Any) -> None:
-        super().__init__(daemon=True)
-        self._call = function, args
-        self.outcome: Any = None
-        self.error: BaseException | None = None
-        self.start()
-
-    def run(self) -> None:
-        function, args = self._call
-        try:
-            self.outcome = function(*args)
-        except BaseException as error:
-            self.error = error
-
-    def result(self) -> Any:
-        self.join(SECONDS)
-        assert not self.is_alive(), "it waits for ever"
-        if self.error is not None:
-            raise self.error
-        return self.outcome
-
-    def until_waiting(self) -> None:
-        """Return once the thread blocks in a wait of the threading module."""
-        end = time.monotonic() + SECONDS
-        while time.monotonic() < end:
-            assert self.is_alive()
-            frame = sys._current_frames().get(self.ident or 0)
-            if frame is not None and frame.f_code.co_filename == threading.__file__:
-                return
+def until_waiting(*works: Work) -> None:
+    """Return once each thread blocks in a wait of the threading module."""
+    for work in works:
+        end = time.monotonic() + PATIENCE
+        while not _waits(work):
+            assert work.is_alive()
+            assert time.monotonic() < end, "it does not wait"
             time.sleep(0.001)
-        raise AssertionError("it does not wait")
+
+
+def _waits(work: Work) -> bool:
+    frame = sys._current_frames().get(work.ident or 0)
+    return frame is not None and frame.f_code.co_filename == threading.__file__
 
 
 class Gate:
@@ -78,7 +58,7 @@ class Gate:
             time.sleep(0.001)
 
     def await_arrival(self) -> None:
-        assert self.reached.wait(SECONDS)
+        assert self.reached.wait(PATIENCE)
 
     def open(self) -> None:
         self._opened.set()
@@ -89,17 +69,16 @@ def gate() -> Gate:
     return Gate()
 
 
-def test_one_computes_and_the_others_wait(d: kvmap.KVMap[Any, Any], gate: Gate) -> None:
+def test_one_computes_and_the_others_wait(d: AnyMap, gate: Gate) -> None:
     @d.memoize(version=1)
     def f(n: int) -> list[int]:
         gate()
         return [n, gate.passed]
 
-    first = Call(f, 7)
+    first = Work(partial(f, 7))
     gate.await_arrival()
-    others = [Call(f, 7) for _ in range(5)]
-    for each in others:
-        each.until_waiting()
+    others = [Work(partial(f, 7)) for _ in range(5)]
+    until_waiting(*others)
     gate.open()
     results = [each.result() for each in (first, *others)]
     assert results == [[7, 1]] * 6
@@ -107,27 +86,27 @@ def test_one_computes_and_the_others_wait(d: kvmap.KVMap[Any, Any], gate: Gate) 
     assert f.cache_info() == (5, 1, 0)
 
 
-def test_different_keys_are_computed_at_the_same_time(d: kvmap.KVMap[Any, Any]) -> None:
+def test_different_keys_are_computed_at_the_same_time(d: AnyMap) -> None:
     together = threading.Barrier(2)
 
     @d.memoize(version=1)
     def f(n: int) -> int:
-        together.wait(SECONDS)
+        together.wait(PATIENCE)
         return n
 
-    assert [each.result() for each in [Call(f, 1), Call(f, 2)]] == [1, 2]
+    assert [each.result() for each in [Work(partial(f, 1)), Work(partial(f, 2))]] == [1, 2]
 
 
-def test_an_exception_reaches_all_and_is_not_kept(d: kvmap.KVMap[Any, Any], gate: Gate) -> None:
+def test_an_exception_reaches_all_and_is_not_kept(d: AnyMap, gate: Gate) -> None:
     @d.memoize(version=1)
     def f() -> int:
         gate()
         return 1 // (gate.passed - 1)
 
-    first = Call(f)
+    first = Work(f)
     gate.await_arrival()
-    other = Call(f)
-    other.until_waiting()
+    other = Work(f)
+    until_waiting(other)
     gate.open()
     for each in (first, other):
         with pytest.raises(ZeroDivisionError):
@@ -136,9 +115,7 @@ def test_an_exception_reaches_all_and_is_not_kept(d: kvmap.KVMap[Any, Any], gate
     assert f() == 1, "the next call computes anew"
 
 
-def test_when_the_one_that_computes_is_interrupted_another_computes(
-    d: kvmap.KVMap[Any, Any], gate: Gate
-) -> None:
+def test_when_the_one_that_computes_is_interrupted_another_computes(d: AnyMap, gate: Gate) -> None:
     @d.memoize(version=1)
     def f() -> int:
         gate()
@@ -146,11 +123,10 @@ def test_when_the_one_that_computes_is_interrupted_another_computes(
             raise KeyboardInterrupt
         return gate.passed
 
-    first = Call(f)
+    first = Work(f)
     gate.await_arrival()
-    others = [Call(f), Call(f)]
-    for each in others:
-        each.until_waiting()
+    others = [Work(f), Work(f)]
+    until_waiting(*others)
     gate.open()
     with pytest.raises(KeyboardInterrupt):
         first.result()
@@ -165,10 +141,10 @@ def test_those_that_wait_get_a_result_for_which_there_is_no_room(gate: Gate) -> 
             gate()
             return [1, 2, 3]
 
-        first = Call(f)
+        first = Work(f)
         gate.await_arrival()
-        other = Call(f)
-        other.until_waiting()
+        other = Work(f)
+        until_waiting(other)
         gate.open()
         assert first.result() == other.result() == [1, 2, 3]
         assert first.result() is not other.result()
@@ -176,19 +152,57 @@ def test_those_that_wait_get_a_result_for_which_there_is_no_room(gate: Gate) -> 
         assert f.cache_info() == (1, 1, 1)
 
 
-def test_a_call_of_itself_with_the_same_key_is_no_deadlock(d: kvmap.KVMap[Any, Any]) -> None:
+def test_a_call_of_itself_with_the_same_key_is_no_deadlock(d: AnyMap) -> None:
     @d.memoize(ignore=["attempt"])
     def fetch(url: str, attempt: int = 0) -> int:
         return fetch(url, attempt + 1) if attempt < 2 else attempt
 
-    assert Call(fetch, "/").result() == 2
+    assert Work(partial(fetch, "/")).result() == 2
     assert fetch("/") == 2
+
+
+def test_a_call_of_itself_in_another_context_is_no_deadlock(d: AnyMap) -> None:
+    @d.memoize(ignore=["attempt"])
+    def fetch(url: str, attempt: int = 0) -> int:
+        if attempt == 2:
+            return attempt
+        return contextvars.Context().run(fetch, url, attempt + 1)
+
+    assert Work(partial(fetch, "/")).result() == 2
+
+
+def test_what_another_thread_kept_just_before_is_not_computed_again() -> None:
+    class Beside(AnyMap):
+        """A map in which another thread computes a result right after it was found missing."""
+
+        armed = True
+        other: Any = None
+
+        def get(self, key: Any, default: Any = None, /) -> Any:
+            found = super().get(key, default)
+            if self.armed:
+                self.armed = False
+                self.other = Work(f)
+                self.other.result()
+            return found
+
+    with Beside(MemoryEngine(Settings()), codecs.make("json")) as d:
+        calls: list[int] = []
+
+        @d.memoize(version=1)
+        def f() -> int:
+            calls.append(1)
+            return len(calls)
+
+        assert f() == 1
+        assert d.other.result() == 1
+        assert f.cache_info() == (1, 1, 0)
 
 
 class Circle:
     """Functions that call each other in a circle, each kept under one key."""
 
-    def __init__(self, d: kvmap.KVMap[Any, Any], length: int, first: Callable[[], object]) -> None:
+    def __init__(self, d: AnyMap, length: int, first: Callable[[], object]) -> None:
         self.kept = [
             d.memoize(key=lambda depth, i=i: f"function {i}")(self._make(i, length))
             for i in range(length)
@@ -206,19 +220,17 @@ class Circle:
 
 
 @pytest.mark.parametrize("length", [2, 3, 5])
-def test_mutual_recursion_in_several_threads_is_no_deadlock(
-    d: kvmap.KVMap[Any, Any], length: int
-) -> None:
+def test_mutual_recursion_in_several_threads_is_no_deadlock(d: AnyMap, length: int) -> None:
     together = threading.Barrier(length)
-    circle = Circle(d, length, lambda: together.wait(SECONDS))
-    threads = [Call(function, length) for function in circle.kept]
+    circle = Circle(d, length, lambda: together.wait(PATIENCE))
+    threads = [Work(partial(function, length)) for function in circle.kept]
     for each in threads:
         assert each.result() in range(2 * length), "the depth at which its result was computed"
     assert len(d) == length
     assert all(function.cache_info().misses for function in circle.kept)
 
 
-def test_a_circle_through_a_nested_call_is_no_deadlock(d: kvmap.KVMap[Any, Any]) -> None:
+def test_a_circle_through_a_nested_call_is_no_deadlock(d: AnyMap) -> None:
     """One thread computes a and waits for b; the other, within b, computes c and needs a."""
     both = threading.Barrier(2)
 
@@ -226,15 +238,15 @@ def test_a_circle_through_a_nested_call_is_no_deadlock(d: kvmap.KVMap[Any, Any])
     def a(ends: bool = False) -> str:
         if ends:
             return "a"
-        both.wait(SECONDS)
+        both.wait(PATIENCE)
         waits.set()
         return "a" + b()
 
     @d.memoize(key=lambda: "b")
     def b() -> str:
-        both.wait(SECONDS)
-        assert waits.wait(SECONDS)
-        first.until_waiting()
+        both.wait(PATIENCE)
+        assert waits.wait(PATIENCE)
+        until_waiting(first)
         return "b" + c()
 
     @d.memoize(key=lambda: "c")
@@ -242,12 +254,12 @@ def test_a_circle_through_a_nested_call_is_no_deadlock(d: kvmap.KVMap[Any, Any])
         return "c" + a(True)
 
     waits = threading.Event()
-    first = Call(a)
-    second = Call(b)
+    first = Work(a)
+    second = Work(b)
     assert (second.result(), first.result()) == ("bca", "abca")
 
 
-def test_threads_that_wait_for_no_circle_wait(d: kvmap.KVMap[Any, Any], gate: Gate) -> None:
+def test_threads_that_wait_for_no_circle_wait(d: AnyMap, gate: Gate) -> None:
     """Two threads compute other results, which need the same third one."""
 
     @d.memoize(key=lambda: "third")
@@ -259,24 +271,22 @@ def test_threads_that_wait_for_no_circle_wait(d: kvmap.KVMap[Any, Any], gate: Ga
     def f(n: int) -> list[int]:
         return [n, third()]
 
-    first = Call(f, 1)
+    first = Work(partial(f, 1))
     gate.await_arrival()
-    second = Call(f, 2)
-    second.until_waiting()
+    second = Work(partial(f, 2))
+    until_waiting(second)
     gate.open()
     assert (first.result(), second.result()) == ([1, 1], [2, 1])
 
 
-def test_a_transaction_does_not_wait_for_a_thread_that_waits_for_it(
-    d: kvmap.KVMap[Any, Any], gate: Gate
-) -> None:
+def test_a_transaction_does_not_wait_for_a_thread_that_waits_for_it(d: AnyMap, gate: Gate) -> None:
     @d.memoize(version=1)
     def f() -> int:
         if not gate.reached.is_set():
             gate()
         return 1
 
-    other = Call(f)
+    other = Work(f)
     gate.await_arrival()
     with d.transaction():  # the other thread can't store its result before this ends
         gate.open()
@@ -285,18 +295,16 @@ def test_a_transaction_does_not_wait_for_a_thread_that_waits_for_it(
     assert dict(d) == {f.key(): 1}
 
 
-def test_a_result_that_was_forgotten_meanwhile_is_not_kept(
-    d: kvmap.KVMap[Any, Any], gate: Gate
-) -> None:
+def test_a_result_that_was_forgotten_meanwhile_is_not_kept(d: AnyMap, gate: Gate) -> None:
     @d.memoize(version=1)
     def f(n: int) -> int:
         gate()
         return gate.passed
 
-    first = Call(f, 0)
+    first = Work(partial(f, 0))
     gate.await_arrival()
-    waiting = Call(f, 0)
-    waiting.until_waiting()
+    waiting = Work(partial(f, 0))
+    until_waiting(waiting)
     assert f.forget(0) is False
     gate.open()
     assert first.result() == waiting.result() == 1
@@ -305,9 +313,7 @@ def test_a_result_that_was_forgotten_meanwhile_is_not_kept(
     assert d[f.key(0)] == 2
 
 
-def test_an_older_computation_does_not_replace_a_refresh(
-    d: kvmap.KVMap[Any, Any], gate: Gate
-) -> None:
+def test_an_older_computation_does_not_replace_a_refresh(d: AnyMap, gate: Gate) -> None:
     data = ["old"]
 
     @d.memoize(version=1)
@@ -317,22 +323,22 @@ def test_an_older_computation_does_not_replace_a_refresh(
             gate()
         return found
 
-    older = Call(f)
+    older = Work(f)
     gate.await_arrival()
     data[0] = "new"
-    assert Call(f.refresh).result() == "new", "a refresh waits for nobody"
+    assert Work(f.refresh).result() == "new", "a refresh waits for nobody"
     gate.open()
     assert older.result() == "old"
     assert f() == "new"
 
 
-def test_a_forget_during_the_write_leaves_no_result() -> None:
-    class Forgetful(kvmap.KVMap[Any, Any]):
-        """A map in which something is forgotten as soon as it is stored."""
+def test_a_forget_just_before_the_write_leaves_no_result() -> None:
+    class Forgetful(AnyMap):
+        """A map in which a result is forgotten at the last moment before it is stored."""
 
         def set(self, key: Any, value: Any, **options: Any) -> None:
-            super().set(key, value, **options)
             f.forget()
+            super().set(key, value, **options)
 
     with Forgetful(MemoryEngine(Settings()), codecs.make("json")) as d:
 
@@ -340,12 +346,11 @@ def test_a_forget_during_the_write_leaves_no_result() -> None:
         def f() -> int:
             return 1
 
-        d.set("other", 1)
         assert f() == 1
-        assert list(d) == ["other"]
+        assert not d
 
 
-def test_forget_all_beside_writers(d: kvmap.KVMap[Any, Any]) -> None:
+def test_forget_all_beside_writers(d: AnyMap) -> None:
     stop = threading.Event()
 
     def write() -> None:
@@ -359,7 +364,7 @@ def test_forget_all_beside_writers(d: kvmap.KVMap[Any, Any]) -> None:
     def f(n: int) -> int:
         return n
 
-    writer = Call(write)
+    writer = Work(write)
     try:
         for _ in range(10):
             for n in range(300):
@@ -370,7 +375,7 @@ def test_forget_all_beside_writers(d: kvmap.KVMap[Any, Any]) -> None:
     writer.result()
 
 
-def test_counts_of_many_threads(d: kvmap.KVMap[Any, Any]) -> None:
+def test_counts_of_many_threads(d: AnyMap) -> None:
     @d.memoize
     def f(n: int) -> int:
         return n
@@ -379,14 +384,14 @@ def test_counts_of_many_threads(d: kvmap.KVMap[Any, Any]) -> None:
         for i in range(300):
             f(i % 10)
 
-    for each in [Call(use) for _ in range(8)]:
+    for each in [Work(use) for _ in range(8)]:
         each.result()
     assert f.cache_info() == (2390, 10, 0)
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt])
 def test_nothing_keeps_arguments_results_or_errors_alive(
-    d: kvmap.KVMap[Any, Any], error: type[BaseException]
+    d: AnyMap, error: type[BaseException]
 ) -> None:
     class Thing:
         """Something that a weak reference can watch."""
@@ -428,15 +433,23 @@ def test_a_forked_child_computes_for_itself(tmp_path: Path, gate: Gate) -> None:
                 gate()
             return 7
 
-        other = Call(f)
+        def hold() -> None:
+            with GUARD:
+                held.set()
+                time.sleep(0.02)
+
+        held = threading.Event()
+        other = Work(f)
         gate.await_arrival()
+        holder = Work(hold)  # a lock that another thread holds would stay held in the child
+        assert held.wait(PATIENCE)
         child = os.fork()
         if child == 0:
             try:
                 found.write_text(str(f()))
             finally:
                 os._exit(0)
-        end = time.monotonic() + SECONDS
+        end = time.monotonic() + PATIENCE
         while os.waitpid(child, os.WNOHANG)[0] == 0:
             if time.monotonic() > end:
                 os.kill(child, 9)
@@ -444,5 +457,6 @@ def test_a_forked_child_computes_for_itself(tmp_path: Path, gate: Gate) -> None:
                 raise AssertionError("the child waits for ever")
             time.sleep(0.005)
         gate.open()
+        holder.result()
         assert other.result() == 7
         assert found.read_text() == "7"
