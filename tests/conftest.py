@@ -1,15 +1,12 @@
 """Fixtures that several files of tests share."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import helpers
 import pytest
-from helpers import Clock
+from helpers import AnyMap, Clock
 from stores import DiskStore, MemoryStore, Store
-
-import kvmap
 
 ON_DISK = pytest.param(DiskStore, id="disk", marks=pytest.mark.disk)
 
@@ -51,7 +48,14 @@ def kept(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Iterat
 
 
 @pytest.fixture
-def d(store: Store) -> Iterator[kvmap.KVMap[Any, Any]]:
+def happen(request: pytest.FixtureRequest, store: Store) -> Callable[[AnyMap], AnyMap]:
+    """One of the things that may happen to a map: see `stores.each_life`."""
+    happen: Callable[[AnyMap], AnyMap] = store.life()[request.param]
+    return happen
+
+
+@pytest.fixture
+def d(store: Store) -> Iterator[AnyMap]:
     """An empty map on each kind of local store."""
     with store.open() as d:
         yield d

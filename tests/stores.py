@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import AnyMap, Clock
+from helpers import AnyMap, Clock, killed
 from unsynced import Unsynced
 
 from kvmap.engine import Engine
@@ -28,6 +28,8 @@ class Store:
     """Whether one process owns it: its writers wait for each other, its iterations are live."""
     is_kept = True
     """Whether its entries outlive close()."""
+    LIFE: tuple[str, ...] = ("left alone", "compacted")
+    """What may happen to a map of this kind: the names of `life()`."""
 
     def __init__(self, folder: Path, clock: Clock) -> None:
         self.folder = folder
@@ -59,6 +61,10 @@ class Store:
         engine = self.engine(name, flag, **options)
         return before(engine, type=type, encode=encode, decode=decode, writeback=writeback)
 
+    def life(self) -> dict[str, Callable[[AnyMap], AnyMap]]:
+        """What may happen to a map; each returns the map that goes on."""
+        return {"left alone": lambda d: d, "compacted": _compacted}
+
     def check(self, d: AnyMap) -> None:
         """Assert what must be true of an open map outside of a transaction."""
         keys = list(d)
@@ -73,6 +79,11 @@ class Store:
             engine.close()
 
 
+def _compacted(d: AnyMap) -> AnyMap:
+    d.compact()
+    return d
+
+
 class MemoryStore(Store):
     kind = "memory"
     is_kept = False
@@ -85,6 +96,10 @@ class DiskStore(Store):
     """On a directory of the test. Nothing is synced: no test that uses it cuts the power."""
 
     kind = "disk"
+    LIFE = (
+        *("left alone", "compacted", "reopened", "killed", "backed up"),
+        *("compacted, reopened", "compacted, killed", "killed, compacted"),
+    )
 
     def __init__(self, folder: Path, clock: Clock) -> None:
         super().__init__(folder, clock)
@@ -99,9 +114,50 @@ class DiskStore(Store):
         engine: Engine = disk.open_engine(where, flag, change=change, fs=self.files, **options)
         return engine
 
+    def life(self) -> dict[str, Callable[[AnyMap], AnyMap]]:
+        return {
+            **super().life(),
+            "reopened": self.reopened,
+            "killed": self.killed,
+            "compacted, reopened": lambda d: self.reopened(_compacted(d)),
+            "compacted, killed": lambda d: self.killed(_compacted(d)),
+            "killed, compacted": lambda d: _compacted(self.killed(d)),
+            "backed up": self.backed_up,
+        }
+
+    def reopened(self, d: AnyMap) -> AnyMap:
+        """Closed, and opened again."""
+        d.close()
+        return self.open(d.path.name)
+
+    def killed(self, d: AnyMap) -> AnyMap:
+        """What an open that follows a `kill -9` of the owner finds; this one is closed."""
+        copy = killed(d, self.folder / f"{d.path.name}+")
+        d.close()
+        return self.open(copy.name)
+
+    def backed_up(self, d: AnyMap) -> AnyMap:
+        """A backup, opened."""
+        copy = self.folder / f"{d.path.name}-copy"
+        d.backup(copy)
+        d.close()
+        return self.open(copy.name)
+
     def check(self, d: AnyMap) -> None:
         """The map is what its files say, too."""
         from invariants import check
 
         super().check(d)
         check(d, self.files)
+
+
+each_life = pytest.mark.parametrize(
+    ("store", "happen"),
+    [
+        pytest.param(kind, name, id=f"{kind.kind}-{name}", marks=marks)
+        for kind, marks in ((MemoryStore, ()), (DiskStore, (pytest.mark.disk,)))
+        for name in kind.LIFE
+    ],
+    indirect=True,
+)
+"""Runs a test for each kind of local store and each thing that may happen to a map on it."""

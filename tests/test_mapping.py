@@ -148,9 +148,7 @@ def test_an_unhashable_key_fails_as_in_a_dict(d: AnyMap) -> None:
         (2**64, "value.*64 bits"),
     ],
 )
-def test_a_value_that_json_cannot_hold_changes_nothing(
-    d: AnyMap, value: Any, place: str
-) -> None:
+def test_a_value_that_json_cannot_hold_changes_nothing(d: AnyMap, value: Any, place: str) -> None:
     d["key"] = "kept"
     for write in (
         lambda: d.__setitem__("key", value),
@@ -305,9 +303,7 @@ def test_a_transaction_is_all_or_nothing(d: AnyMap) -> None:
 
 @pytest.mark.parametrize("shards", [1, 64])
 @pytest.mark.parametrize("seed", range(3))
-def test_random_steps_do_to_it_what_they_do_to_a_dict(
-    store: Store, seed: int, shards: int
-) -> None:
+def test_random_steps_do_to_it_what_they_do_to_a_dict(store: Store, seed: int, shards: int) -> None:
     random_ = random.Random(seed)
     model: dict[Any, Any] = {}
     d = store.open(shards=shards)

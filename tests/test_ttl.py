@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import Clock, files_of, killed
-from invariants import check
+from helpers import AnyMap, Ticking, files_of
+from stores import MemoryStore, Store
 
 import kvmap
 

@@ -12,9 +12,7 @@ STEPS = 110
 
 @pytest.mark.parametrize("seed", range(RUNS))
 @pytest.mark.parametrize("sync", [True, False], ids=["sync", "no sync"])
-def test_every_state_opens_and_holds_what_was_synced(
-    sync: bool, seed: int
-) -> None:
+def test_every_state_opens_and_holds_what_was_synced(sync: bool, seed: int) -> None:
     cutter = Cutter(seed, sync=sync)
     cutter.run(STEPS, seed)
     print(f"{len(cutter.states)} states, {cutter.kills} kills")

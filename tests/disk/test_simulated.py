@@ -223,3 +223,8 @@ def test_it_answers_as_a_real_disk_does(tmp_path: Path) -> None:
     assert outcome(disk, "make_directories", "/a/b", None) is FileExistsError
     for descriptor in (opened[real][0], *opened[real][2:]):
         real.close(descriptor)
+
+
+def test_no_call_of_it_reaches_the_real_disk() -> None:
+    calls = {name for name in vars(FileSystem) if not name.startswith("_")}
+    assert calls <= vars(Disk).keys()

@@ -7,9 +7,7 @@ from typing import Any
 
 from kvmap.disk.fs import FileSystem
 
-CALLS = tuple(
-    name for name in vars(FileSystem) if not name.startswith("_") and name != "now"
-)
+CALLS = tuple(name for name in vars(FileSystem) if not name.startswith("_") and name != "now")
 """Every call of the seam."""
 
 WRITING = (

@@ -18,13 +18,18 @@ def proxy(server: ServerProcess) -> Iterator[Proxy]:
         yield proxy
 
 
+def behind(proxy: Proxy, timeout: float = 0) -> Engine:
+    """An engine behind the proxy."""
+    return open_engine(
+        f"redis://127.0.0.1:{proxy.port}/0/d", "c",
+        name=None, timeout=timeout, sync=False, shards=None, change=lambda kept: kept,
+    )  # fmt: skip
+
+
 @pytest.fixture
 def engine(proxy: Proxy) -> Iterator[Engine]:
     """An engine behind the proxy, with three entries."""
-    engine = open_engine(
-        f"redis://127.0.0.1:{proxy.port}/0/d", "c",
-        name=None, timeout=0, sync=False, shards=None, change=lambda kept: kept,
-    )  # fmt: skip
+    engine = behind(proxy)
     engine.put_many({"a": b"1", "b": b"2", "c": b"[3]"}, INF)
     yield engine
     engine.close()
@@ -109,7 +114,9 @@ def test_a_long_answer_is_not_kept(engine: Engine, proxy: Proxy) -> None:
     assert engine.pop("short") == b"1"
 
 
-def test_all_answers_are_lost(engine: Engine, proxy: Proxy) -> None:
+def test_all_answers_are_lost(proxy: Proxy) -> None:
+    engine = behind(proxy, timeout=0.2)
+    engine.put("a", b"1", INF)
     proxy.answers_to_lose = 1000
     with pytest.raises(kvmap.OutcomeUnknownError, match="once or not at all") as caught:
         engine.incr("a", 1, None, -1.0)
@@ -118,6 +125,7 @@ def test_all_answers_are_lost(engine: Engine, proxy: Proxy) -> None:
         engine.get("a")
     proxy.answers_to_lose = 0
     assert engine.get("a") == b"2"
+    engine.close()
 
 
 def test_a_write_that_arrives_late_is_not_done(server: ServerProcess, client: Any) -> None:

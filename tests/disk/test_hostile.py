@@ -7,9 +7,9 @@ from typing import Any
 
 import orjson
 import pytest
+from kvmap.record import sealed
 
 import kvmap
-from kvmap.record import sealed
 
 REFUSED = (kvmap.CorruptStoreError, kvmap.NotAStoreError)
 

@@ -1,14 +1,19 @@
 """A backup is complete, compact and independent, of one moment, and leaves nothing where it fails."""
 
+import errno
 import threading
+from itertools import count
 from pathlib import Path
 
 import pytest
 from helpers import Clock, files_of
 from invariants import check
+from on_disk import open_on
+from simulated import Choice, Disk
+from unsynced import Unsynced
+from watched import Failing
 
 import kvmap
-from kvmap import backup
 
 
 @pytest.fixture
@@ -18,7 +23,7 @@ def target(tmp_path: Path) -> Path:
 
 def test_it_is_the_same_store(path: Path, target: Path, clock: Clock) -> None:
     limits = kvmap.Limits(key_chars=50, value_bytes=9000)
-    with kvmap.open(path, shards=8, ttl=500, limits=limits, files=clock) as d:
+    with open_on(Unsynced(clock), path, shards=8, ttl=500, limits=limits) as d:
         for number in range(200):
             d[f"key {number % 50}"] = "x" * number
         del d["key 3"]
@@ -29,14 +34,14 @@ def test_it_is_the_same_store(path: Path, target: Path, clock: Clock) -> None:
         clock.wait(5)
         expected = list(d.items())
         d.backup(target)
-        check(d)
+        check(d, Unsynced(clock))
         d["key 3"] = "later"
         d["new"] = 1
     report = kvmap.verify(target)
     assert report.ok
     assert report.closed
-    with kvmap.open(target, files=clock) as copy:
-        check(copy)
+    with open_on(Unsynced(clock), target) as copy:
+        check(copy, Unsynced(clock))
         assert list(copy.items()) == expected
         assert not copy.stats().dead_bytes
         assert copy.ttl("forever") is None
@@ -45,7 +50,7 @@ def test_it_is_the_same_store(path: Path, target: Path, clock: Clock) -> None:
             copy["x" * 51] = 1
         copy["more"] = 1
         assert copy.ttl("more") == 500
-        check(copy)
+        check(copy, Unsynced(clock))
     assert target.stat().st_mode & 0o777 == 0o700
 
 
@@ -86,33 +91,52 @@ def test_not_in_a_transaction_nor_when_closed(path: Path, target: Path) -> None:
 def test_a_damaged_record_leaves_no_copy(path: Path, target: Path) -> None:
     with kvmap.open(path, shards=1) as d:
         d.update({"ada": 1, "bob": 2})
-        mapped = d._shards[0].mapped()
-        assert mapped is not None
-        at = mapped[:].index(b'"value":2') + 8
-        mapped[at : at + 1] = b"3"
-        with pytest.raises(kvmap.CorruptStoreError):
-            d.backup(target)
-        assert not target.exists()
-        assert d["ada"] == 1
-        mapped[at : at + 1] = b"2"
-        d.backup(target)
-
-
-def test_a_failure_leaves_no_copy(
-    path: Path, target: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*arguments: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    with kvmap.open(path) as d:
-        d["ada"] = 1
-        with monkeypatch.context() as patch:
-            patch.setattr(backup, "finish", fail)
-            with pytest.raises(OSError, match="No space"):
+        file = path / "shards" / "00.jsonl"
+        at = file.read_bytes().index(b'"value":2') + 8
+        with file.open("r+b", buffering=0) as opened:
+            opened.seek(at)
+            opened.write(b"3")
+            with pytest.raises(kvmap.CorruptStoreError):
                 d.backup(target)
-        assert not target.exists()
+            assert not target.exists()
+            assert d["ada"] == 1
+            opened.seek(at)
+            opened.write(b"2")
         d.backup(target)
-        check(d)
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["not done", "done but said to have failed"])
+def test_a_failure_leaves_no_copy(late: bool) -> None:
+    for at in count():
+        disk = Disk()
+        failing = Failing(disk, errno.ENOSPC, late=late)
+        with open_on(failing, shards=2) as d:
+            d.update({f"key {i}": i for i in range(20)})
+            before = dict(d)
+            failing.arm(at)
+            try:
+                d.backup(Path("/folder/copy"))
+            except OSError as error:
+                assert error.strerror == "injected"
+                assert disk.path_status("/folder/copy") is None, failing.failed
+            failing.disarm()
+            check(d, disk)
+            d.backup(Path("/folder/second"))
+            with open_on(disk, "/folder/second") as copy:
+                assert dict(copy) == before
+        assert not disk.descriptors
+        if not failing.failed:
+            break
+    assert at > 5
+
+
+def test_it_is_on_disk_when_the_call_returns() -> None:
+    disk = Disk()
+    with open_on(disk, shards=2) as d:
+        d.update({f"key {i}": i for i in range(20)})
+        d.backup(Path("/folder/copy"))
+        with open_on(disk.copy(Choice("lost")), "/folder/copy") as copy:
+            assert dict(copy) == dict(d)
 
 
 def test_it_is_of_one_moment(path: Path, target: Path) -> None:

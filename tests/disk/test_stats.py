@@ -6,6 +6,8 @@ from pathlib import Path
 import orjson
 import pytest
 from helpers import Clock
+from on_disk import open_on
+from unsynced import Unsynced
 
 import kvmap
 from kvmap.stats import Deadlines, Sizes, Stats
@@ -23,7 +25,7 @@ def test_empty_store(path: Path) -> None:
         found = d.stats()
 
     assert (found.entries, found.value_bytes, found.live_bytes, found.dead_bytes) == (0, 0, 0, 0)
-    assert [shard.number for shard in found.shards] == [0, 1, 2, 3]
+    assert [part.number for part in found.parts] == [0, 1, 2, 3]
     assert found.value_sizes == ()
     assert found.deadlines == Deadlines((0,) * 24, 0, 0)
     assert found.files == 2  # manifest and lock
@@ -50,9 +52,9 @@ def test_live_and_dead_bytes_are_those_of_the_lines(path: Path) -> None:
     assert found.live_bytes == live
     assert found.live_bytes + found.dead_bytes == sum(map(len, lines(path)))
     assert found.dead_bytes > 0
-    assert found.live_bytes == sum(shard.live for shard in found.shards)
-    assert found.dead_bytes == sum(shard.dead for shard in found.shards)
-    for shard in found.shards:
+    assert found.live_bytes == sum(shard.live for shard in found.parts)
+    assert found.dead_bytes == sum(shard.dead for shard in found.parts)
+    for shard in found.parts:
         file = path / "shards" / f"{shard.number:02x}.jsonl"
         assert shard.live + shard.dead == (file.stat().st_size if file.exists() else 0)
 
@@ -99,7 +101,7 @@ def test_value_sizes_go_by_powers_of_two(path: Path) -> None:
 
 
 def test_deadlines_hour_by_hour(path: Path, clock: Clock) -> None:
-    with kvmap.open(path, files=clock) as d:
+    with open_on(Unsynced(clock), path) as d:
         d["forever"] = 0
         for hours in (0.5, 0.9, 1, 1.5, 23.9, 24, 500):
             d.set(f"{hours}", 0, ttl=hours * HOUR)

@@ -1,0 +1,217 @@
+"""Signals between any two bytecodes: the map in memory and its files agree, now and after reopening."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from typing import Any
+
+import pytest
+from helpers import SOAK
+from interrupting import Interrupt
+from invariants import check
+from on_disk import open_on
+from simulated import Disk
+from steps import Contents, contents
+from works import SEVERAL, SMALL, WORKS, Map, Work, clear, made, pop_oldest, read, undone
+
+TRIES = 100_000 if SOAK else 30
+"""At how many bytecodes of each piece of work there is an interrupt, about."""
+
+
+def after_kill(disk: Disk) -> Contents:
+    left = disk.copy()
+    with open_on(left, tuning=SMALL) as d:
+        found = contents(d)
+        check(d, left)
+    return found
+
+
+def stages(work: Work, *, loaded: bool) -> list[Contents]:
+    """What the store holds before the work, and after each of its writes."""
+    disk = made(2)
+    with open_on(disk, tuning=SMALL) as d:
+        begin(d, loaded=loaded)
+        seen = [contents(d)]
+        if work in SEVERAL:
+            disk.happened = lambda call: seen.append(after_kill(disk))
+        work(d)
+        disk.happened = lambda call: None
+        return [*seen, contents(d)]
+
+
+def begin(d: Map, *, loaded: bool) -> None:
+    if loaded:
+        assert len(d) == 9
+        d["key 0"] = 0
+
+
+def points(work: Work, *, loaded: bool, sync: bool, tries: int) -> range:
+    """At which bytecodes there is to be an interrupt: the first time they are only counted."""
+    d = open_on(made(2), sync=sync, tuning=SMALL)
+    begin(d, loaded=loaded)
+    counting = Interrupt(sys.maxsize)
+    counting.during(lambda: work(d))
+    d.close()
+    count = sys.maxsize - counting.left
+    return range(0, count + 1, max(1, count // tries))
+
+
+@pytest.mark.parametrize("loaded", [True, False], ids=["loaded", "just opened"])
+@pytest.mark.parametrize("sync", [False, True], ids=["no sync", "sync"])
+@pytest.mark.parametrize("work", WORKS, ids=lambda work: work.__name__)
+def test_an_interrupt_at_each_bytecode(work: Work, sync: bool, loaded: bool) -> None:
+    if not SOAK and sync == loaded:
+        pytest.skip("two of the four will do; --long takes all")
+    possible = stages(work, loaded=loaded)
+    tried = 0
+    for at in points(work, loaded=loaded, sync=sync, tries=TRIES):
+        disk = made(2)
+        d = open_on(disk, sync=sync, tuning=SMALL)
+        begin(d, loaded=loaded)
+        interrupt = Interrupt(at)
+        interrupt.during(lambda: work(d))
+        where = f"{at} {interrupt.where}"
+        tried += bool(interrupt.where)
+        found = contents(d)
+        assert found in possible, where
+        try:
+            check(d, disk)
+        except AssertionError as error:
+            raise AssertionError(where) from error
+        assert after_kill(disk) == found, where
+        # No interrupted write comes back over a newer one.
+        d["key 3"] = "newer"
+        d.pop("key 1", None)
+        newer = contents(d)
+        assert dict(d)["key 3"] == "newer", where
+        assert "key 1" not in d, where
+        assert after_kill(disk) == newer, where
+        with d.transaction():
+            d["key 4"] = "in a transaction"
+        d.compact()
+        check(d, disk)
+        newer = contents(d)
+        d.close()
+        assert not disk.descriptors, where
+        with open_on(disk, tuning=SMALL) as d:
+            assert contents(d) == newer, where
+    print(f"{tried} interrupts of {work.__name__}")
+    assert tried > 5
+
+
+@pytest.mark.parametrize("killed", [False, True], ids=["closed", "killed"])
+def test_an_interrupt_of_opening_and_of_closing(killed: bool) -> None:
+    before = made(2)
+    if killed:
+        with open_on(before, tuning=SMALL) as d:
+            d.update({"key 3": "over", "more": 1})
+            before = before.copy()
+    with open_on(before.copy()) as d:
+        expected = [*contents(d), ("after", 1, None)]
+
+    def session(disk: Disk) -> Map | None:
+        d = open_on(disk, tuning=SMALL)
+        try:
+            d["after"] = 1
+        finally:
+            d.close()
+        return d
+
+    counting = Interrupt(sys.maxsize)
+    counting.during(lambda: session(before.copy()))
+    count = sys.maxsize - counting.left
+    tried = leaked = 0
+    for at in range(0, count, max(1, count // (TRIES * 4))):
+        disk = before.copy()
+        interrupt = Interrupt(at)
+        interrupt.during(lambda: session(disk))
+        tried += 1
+        # Between a call that opens a file and the assignment of what it returns, nothing can be
+        # done about a descriptor; but the lock is let go.
+        leaked += len(disk.descriptors)
+        disk = disk.copy()
+        with open_on(disk, tuning=SMALL) as d:
+            assert contents(d) in (expected, expected[:-1]), interrupt.where
+            check(d, disk)
+    print(f"{tried} interrupts, {leaked} descriptors left")
+
+
+def both(d: Map) -> None:
+    with d.transaction():
+        d["one"] = 1
+        d["two"] = 2
+
+
+@pytest.mark.parametrize("loaded", [True, False], ids=["loaded", "just opened"])
+@pytest.mark.parametrize(
+    "work",
+    [work for work in WORKS if work not in (pop_oldest, read, undone)],
+    ids=lambda work: work.__name__,
+)
+def test_a_signal_handler_that_writes_at_each_bytecode(work: Work, loaded: bool) -> None:
+    def prepared() -> tuple[Disk, Map]:
+        disk = made(2)
+        d = open_on(disk, tuning=SMALL)
+        if loaded:
+            assert len(d) == 9
+        d.set("passing", 0, ttl=1)
+        return disk, d
+
+    disk, d = prepared()
+    work(d)
+    after = {key: value for key, value, _ in contents(d)}
+    d.close()
+    took: list[bool] = []
+
+    def handle() -> None:
+        with contextlib.suppress(RuntimeError, *([KeyError] if work is clear else [])):
+            assert d["key 4"] in ([4] * 3, [4] * 3000, 4)
+        try:
+            d["meddled"] = "x" * 30
+            took.append(True)
+        except RuntimeError:
+            took.append(False)
+        uses: list[Any] = [
+            lambda: d.__setitem__("key 6", 6),
+            lambda: d.set("passing", 0, ttl=1),
+            lambda: disk.wait(2),
+            lambda: d.pop("passing", None),
+            lambda: both(d),
+            lambda: d.__delitem__("one"),
+            lambda: d.sync(),
+            lambda: d.purge(),
+        ]
+        for use in uses:
+            with contextlib.suppress(RuntimeError, KeyError):
+                use()
+        with contextlib.suppress(RuntimeError):
+            assert len(d) in range(16)
+        if work is not clear:
+            with contextlib.suppress(RuntimeError):
+                assert ("meddled" in d) == took[-1]
+
+    for at in points(work, loaded=loaded, sync=False, tries=TRIES // 2):
+        disk, d = prepared()
+        interrupt = Interrupt(at, handle)
+        interrupt.during(lambda: work(d))
+        where = f"{at} {interrupt.where}"
+        if interrupt.where and took[-1] and work is not clear:
+            assert "meddled" in d, where
+        disk.wait(2)
+        found = contents(d)
+        assert "passing" not in d, where
+        assert "one" not in d or "two" in d, where
+        others = {"meddled", "one", "two", "key 6", "passing"}
+        assert {key: value for key, value, _ in found if key not in others} == {
+            key: value for key, value in after.items() if key not in others
+        }, where
+        check(d, disk)
+        assert after_kill(disk) == found, where
+        d.compact()
+        d.close()
+        with open_on(disk, tuning=SMALL) as d:
+            assert contents(d) == found, where
+    print(f"{sum(took)} of {len(took)} writes taken in {work.__name__}")
+    assert any(took)
+    assert not all(took)
