@@ -86,8 +86,9 @@ def load(
                 key = keys.plain(item.key)
                 items[key] = item._replace(value=decode(dumps(item.value))) if untag else item
         except _Refused as refused:
+            writer.write(items)
+            items = {}
             if not skip:
-                writer.write(items)
                 raise refused.error() from None
             report.skipped.append(refused.entry)
         if len(items) >= batch:
