@@ -19,8 +19,8 @@ from kvmap.settings import Settings
 from kvmap.stats import Counts, Stats, coming, spread
 from kvmap.turn import Turn
 
-Entry = tuple[bytes, float, int]
-"""A text, its deadline, and the entry's place in the order."""
+Entry = tuple[bytes, float, int, int]
+"""A text, its deadline, the entry's place in the order, and the bytes of its key and text."""
 
 _PAGE = 256
 _NAME = ":memory:"
@@ -175,8 +175,11 @@ class MemoryEngine:
     def expire(self, key: Key, ttl: float, /) -> bool:
         with self._turn.lock:
             self._begin()
-            there = self.get(key)
-            return there is not None and self.put(key, there, ttl)
+            there = self._live(key)
+            if there is None:
+                return False
+            self._publish({key: (there[0], self._moment(key, ttl))})
+            return True
 
     def pop(self, key: Key, /) -> bytes | None:
         with self._turn.lock:
@@ -231,7 +234,7 @@ class MemoryEngine:
         if len(self._deadlines) > 2 * len(self._entries) + 1024:
             self._deadlines.rebuild(
                 (moment, place, key)
-                for key, (_, moment, place) in self._entries.items()
+                for key, (_, moment, place, _) in self._entries.items()
                 if moment != INF
             )
 
@@ -248,29 +251,31 @@ class MemoryEngine:
     ) -> None:
         """Take out `gone`, then write, where the limits allow it; entries are evicted first."""
         gone = {key: self._entries[key] for key in gone if key in self._entries}
-        growth = -sum([_size(key, entry) for key, entry in gone.items()])
+        growth = -sum([entry[3] for entry in gone.values()])
         new: dict[Key, Entry] = {}
         inserted = 0
         for key, (text, moment) in written.items():
             there = None if key in gone else self._entries.get(key)
             if there is None:
                 inserted += 1
-                new[key] = (text, moment, next(self._places))
+                size = len(keys.text(key)) + len(text)
+                new[key] = (text, moment, next(self._places), size)
             else:
-                new[key] = (text, moment, there[2])
-                growth -= _size(key, there)
+                size = there[3] - len(there[0]) + len(text)
+                new[key] = (text, moment, there[2], size)
+                growth -= there[3]
                 if self._marks is not None:
                     self._marks.add(key)
-            growth += _size(key, new[key])
+            growth += size
         count = len(self._entries) - len(gone) + inserted
         touched = {**gone, **new} if gone else new
         for key in self._bounds.victims(count, self._bytes + growth, self._bytes, touched):
             self._evicted += 1
-            self._bytes -= _size(key, self._entries.pop(key))
+            self._bytes -= self._entries.pop(key)[3]
         entries = self._entries.copy() if gone else self._entries
         for key in gone:
             del entries[key]
-        for key, (_, moment, place) in new.items():
+        for key, (_, moment, place, _) in new.items():
             if moment != INF:
                 self._deadlines.push(moment, place, key)
         self.version += 1
@@ -287,7 +292,7 @@ class MemoryEngine:
             return
         self.version += 1
         self.net_size -= 1
-        self._bytes -= _size(gone[0], self._entries.pop(gone[0]))
+        self._bytes -= self._entries.pop(gone[0])[3]
         self._bounds.forget(gone)
 
     def _sweep(self) -> None:
@@ -300,7 +305,7 @@ class MemoryEngine:
                 entry = self._entries.get(key)
                 if entry is not None and entry[1] == moment:
                     self._expired += 1
-                    self._bytes -= _size(key, self._entries.pop(key))
+                    self._bytes -= self._entries.pop(key)[3]
                     self._bounds.forget([key])
 
     # Transactions
@@ -351,7 +356,7 @@ class MemoryEngine:
 
     def peek(self, count: int, /) -> tuple[int | None, list[tuple[Key, bytes]]]:
         first = list(islice(self._entries.items(), count))
-        return len(self._entries), [(key, text) for key, (text, _, _) in first]
+        return len(self._entries), [(key, entry[0]) for key, entry in first]
 
     def stats(self) -> Stats:
         with self._turn.lock:
@@ -360,14 +365,14 @@ class MemoryEngine:
             size = self._bytes
         return Stats(
             entries=len(entries),
-            value_bytes=sum([len(text) for text, _, _ in entries]),
+            value_bytes=sum([len(entry[0]) for entry in entries]),
             live_bytes=size,
             dead_bytes=0,
             disk_bytes=0,
             files=0,
             parts=(),
-            value_sizes=spread([len(text) for text, _, _ in entries]),
-            deadlines=coming([moment for _, moment, _ in entries], self.now()),
+            value_sizes=spread([len(entry[0]) for entry in entries]),
+            deadlines=coming([entry[1] for entry in entries], self.now()),
             counts=Counts(evictions=self._evicted, expirations=self._expired),
         )
 
@@ -396,4 +401,4 @@ _place: Callable[[Entry], int] = itemgetter(2)
 
 
 def _size(key: Key, entry: Entry) -> int:
-    return len(keys.text(key)) + len(entry[0])
+    return entry[3]

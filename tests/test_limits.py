@@ -51,7 +51,7 @@ def test_values_are_limited_by_the_bytes_of_their_json(store: Store) -> None:
             for write in writes(d, "new", value):
                 with pytest.raises(kvmap.LimitError, match=r"1[12] bytes as JSON, the limit is 10"):
                     write()
-        with pytest.raises(kvmap.LimitError), d.edit("fits") as _, d.edit("list", []) as some:
+        with pytest.raises(kvmap.LimitError), d.edit("list", []) as some:
             some += [1, 2, 3, 4, 5]
         assert dict(d) == {"fits": "é" * 4}
         store.check(d)
@@ -166,7 +166,7 @@ def test_limits_given_again_replace_all_of_them(kept: Store) -> None:
     with kept.open(limits=Limits()) as d:
         d["longest"] = 1
     # Tighter than what is there: nothing is lost, and only growth is refused.
-    with kept.open(limits=Limits(key_chars=2, store_bytes=10)) as d:
+    with kept.open(limits=Limits(store_bytes=10)) as d:
         assert dict(d) == {"longer": "x" * 50, "longest": 1}
         d["longer"] = "short"
         with pytest.raises(kvmap.LimitError):

@@ -1,5 +1,7 @@
 """The contract of an engine: equal keys are one, and any key of a map may be one."""
 
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -143,6 +145,23 @@ def test_what_can_be_no_key_is_absent(d: kvmap.KVMap[Any, Any], key: Any) -> Non
     with pytest.raises((TypeError, ValueError), match="^key "):
         d[key] = 1
     assert dict(d) == {"a": 1}
+
+
+@pytest.mark.parametrize("key", [Decimal(1), Fraction(1), 1 + 0j], ids=repr)
+def test_what_is_equal_to_a_key_finds_it(engine: Engine, key: Any) -> None:
+    for use in (
+        lambda: engine.get(key) == b"1",
+        lambda: key in engine,
+        lambda: engine.get_many([key]) == [b"1"],
+        lambda: engine.deadline(key) == INF,
+        lambda: engine.expire(key, INF),
+        lambda: engine.pop(key) == b"1",
+        lambda: engine.delete(key),
+        lambda: engine.delete_many([key]) == 1,
+    ):
+        engine.put(1, b"1", INF)
+        assert use()
+        assert repr(content(engine)) in ("[]", "[(1, b'1')]")
 
 
 def test_a_commit_of_keys_that_are_equal_to_those_there(engine: Engine) -> None:
