@@ -16,7 +16,7 @@ from kvmap.engine import INF, KEEP_DEADLINE, Engine, If, Progress
 from kvmap.errors import KeyExistsError, ReadOnlyError
 from kvmap.keys import Key
 from kvmap.limits import Limits
-from kvmap.promise import SOON, Promise
+from kvmap.promise import Promise
 from kvmap.settings import DEFAULT, KEEP, Default, Keep, Seconds, Settings, check_ttl
 from kvmap.transactions import Blocks, Edit, Transaction
 from kvmap.views import Items, Keys, Values
@@ -120,9 +120,15 @@ class KVMap(DictMethods[K, V]):
         raise KeyError(key)
 
     def __contains__(self, key: object) -> bool:
-        if self._open_blocks:
-            return key in self._blocks.view()
-        return key in self._engine
+        found = key in (self._blocks.view() if self._open_blocks else self._engine)
+        if not found:
+            self._was_missing(key)
+        return found
+
+    def _was_missing(self, key: object) -> None:
+        """Somebody was told that there is no entry: from now on nobody gets its value."""
+        if self._promised is not None:
+            self._promised.drop(key)
 
     @overload
     def get(self, key: K, default: None = None, /) -> V | None: ...
@@ -139,7 +145,10 @@ class KVMap(DictMethods[K, V]):
         0
         """
         text = (self._blocks.view() if self._open_blocks else self._engine).get(key)
-        return default if text is None else self._value(key, text)
+        if text is not None:
+            return self._value(key, text)
+        self._was_missing(key)
+        return default
 
     def get_many(self, keys: Iterable[K], /) -> dict[K, V]:
         """The entries of those of the keys that are there, as they are at one moment.
@@ -166,11 +175,8 @@ class KVMap(DictMethods[K, V]):
         state = self._blocks.view()
         done = None
         if state.next_deadline < INF:
-            done = partial(self._promise, state.expiring(SOON))
+            done = partial(setattr, self, "_promised", Promise(state))
         return iteration.keys(state, done=done)
-
-    def _promise(self, texts: dict[Key, bytes]) -> None:
-        self._promised = Promise(texts) if texts else None
 
     def __reversed__(self) -> Iterator[K]:
         return iteration.keys(self._blocks.view(), reverse=True)
@@ -386,6 +392,7 @@ class KVMap(DictMethods[K, V]):
         60
         """
         if not self._blocks.writer().expire(key, check_ttl(ttl)):
+            self._was_missing(key)
             raise KeyError(key)
 
     def ttl(self, key: K) -> float | None:
@@ -402,6 +409,7 @@ class KVMap(DictMethods[K, V]):
         state = self._blocks.view()
         deadline = state.deadline(key)
         if deadline is None:
+            self._was_missing(key)
             raise KeyError(key)
         return None if deadline == INF else max(0.0, deadline - state.now())
 
@@ -409,6 +417,7 @@ class KVMap(DictMethods[K, V]):
 
     def __delitem__(self, key: K) -> None:
         if not self._blocks.writer().delete(key):
+            self._was_missing(key)
             raise KeyError(key)
         self._changed(key)
 
@@ -434,6 +443,7 @@ class KVMap(DictMethods[K, V]):
             self._decoded(key, there)  # an entry that can't be decoded is not removed
         text = state.pop(key)
         if text is None:
+            self._was_missing(key)
             if default is _MISSING:
                 raise KeyError(key)
             return default

@@ -1,27 +1,28 @@
-"""Time to live: an expired entry is gone at once and exactly. The test moves the clock."""
+"""Time to live: an expired entry is gone at once and exactly. The test moves the store.clock."""
 
 import random
+import tracemalloc
+from collections.abc import Callable
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import AnyMap, Ticking, files_of
-from stores import MemoryStore, Store
+from helpers import AnyMap, Ticking, files_of, in_thread
+from stores import Store, each_life
 
 import kvmap
 
 
-def test_gone_at_its_deadline_and_not_before(path: Path, clock: Clock) -> None:
-    with kvmap.open(path, files=clock) as d:
+def test_gone_at_its_deadline_and_not_before(store: Store) -> None:
+    with store.open() as d:
         d["stays"] = 1
         d.set("token", 2, ttl=5)
         assert d.ttl("token") == 5
         assert d.ttl("stays") is None
-        clock.wait(4.75)
+        store.clock.wait(4.75)
         assert d.ttl("token") == 0.25
         assert dict(d) == {"stays": 1, "token": 2}
-        clock.wait(0.25)
+        store.clock.wait(0.25)
         assert "token" not in d
         assert d.get("token") is None
         assert d.get("token", 3) == 3
@@ -35,7 +36,7 @@ def test_gone_at_its_deadline_and_not_before(path: Path, clock: Clock) -> None:
             with pytest.raises(KeyError):
                 gone()
         assert len(d) == 1
-        check(d)
+        store.check(d)
 
 
 @pytest.mark.parametrize(
@@ -43,172 +44,217 @@ def test_gone_at_its_deadline_and_not_before(path: Path, clock: Clock) -> None:
     [
         *(len, list, dict, lambda d: list(d.items()), lambda d: list(d.values())),
         *(lambda d: d.copy(), lambda d: list(reversed(d)), lambda d: d == {}, repr),
-        *(lambda d: "token" in d, lambda d: d.get("token"), lambda d: "token" in d.keys()),  # noqa: SIM118
+        *(lambda d: "token" in d, lambda d: d.get("token"), lambda d: "token" in d.keys()),
         *(lambda d: ("token", 2) in d.items(), lambda d: 2 in d.values(), lambda d: d | {}),
         *(lambda d: d.pop("token", None), lambda d: d.setdefault("token", 9)),
         *(lambda d: d.popitem(), lambda d: d.create("token", 9)),
+        *(
+            lambda d: d.popitem(last=False),
+            lambda d: d.incr("token"),
+            lambda d: d.get_many(["token"]),
+        ),
+        *(lambda d: d.delete_many(["token"]), lambda d: list(d.scan("t"))),
     ],
 )
-def test_every_way_to_look_sees_it_gone(path: Path, clock: Clock, look: Any) -> None:
+def test_every_way_to_look_sees_it_gone(store: Store, look: Any) -> None:
     # Each is the first call after the deadline, and answers as if the entry had never been.
-    with (
-        kvmap.open(path, files=clock) as d,
-        kvmap.open(path / ".." / "other", files=clock) as never,
-    ):
+    with store.open() as d, store.open("other") as never:
         d["stays"] = never["stays"] = 1
         d.set("token", 2, ttl=5)
         len(d), len(never)
-        clock.wait(5)
+        store.clock.wait(5)
         expected = look(never)
         found = look(d)
         if look is not repr:
             assert found == expected
         assert list(d.items()) == list(never.items())
-        check(d)
+        store.check(d)
 
 
 @pytest.mark.parametrize(
     ("ttl", "seconds"),
     [(1, 1), (0.5, 0.5), (timedelta(hours=1), 3600), (timedelta(milliseconds=250), 0.25)],
 )
-def test_a_ttl_is_seconds_or_a_timedelta(
-    path: Path, clock: Clock, ttl: Any, seconds: float
-) -> None:
-    with kvmap.open(path, ttl=ttl, files=clock) as d:
+def test_a_ttl_is_seconds_or_a_timedelta(store: Store, ttl: Any, seconds: float) -> None:
+    with store.open(ttl=ttl) as d:
         d.set("set", 1, ttl=ttl)
         d.create("created", 1, ttl=ttl)
         d["plain"] = 1
         d.update(updated=1)
         d.setdefault("default", 1)
-        with d.edit("edited", default=1):
-            pass
+        with d.edit("edited", default=[]) as edited:
+            edited.append(1)
+        d.set_many({"many": 1, "more": 1}, ttl=ttl)
+        d.incr("sum")
+        d.incr("other sum", ttl=ttl)
+        d.set("kept", 1, ttl=kvmap.KEEP)
         d.set("expire", 1, ttl=None)
         d.expire("expire", ttl)
         assert {d.ttl(key) for key in d} == {seconds}
-        clock.wait(seconds)
+        store.clock.wait(seconds)
         assert len(d) == 0
-        check(d)
+        store.check(d)
 
 
 @pytest.mark.parametrize("ttl", [0, -1, 0.0, float("nan"), float("inf"), timedelta(0)])
-def test_a_ttl_that_is_no_future_is_a_value_error(path: Path, ttl: Any) -> None:
-    with kvmap.open(path) as d:
+def test_a_ttl_that_is_no_future_is_a_value_error(store: Store, ttl: Any) -> None:
+    with store.open() as d:
         d["key"] = 1
         for wrong in (
             lambda: d.set("key", 2, ttl=ttl),
             lambda: d.create("new", 2, ttl=ttl),
             lambda: d.expire("key", ttl),
-            lambda: kvmap.open(path / ".." / "new", ttl=ttl),
+            lambda: d.set_many({"new": 2}, ttl=ttl),
+            lambda: d.incr("key", ttl=ttl),
+            lambda: d.configure(ttl=ttl),
+            lambda: store.open("new", ttl=ttl),
         ):
             with pytest.raises(ValueError, match="ttl must be above 0"):
                 wrong()
         assert dict(d) == {"key": 1}
         assert d.ttl("key") is None
-    assert not path.with_name("new").exists()
+    assert not (store.folder / "new").exists()
 
 
 @pytest.mark.parametrize("ttl", [True, "60", [60], 1j])
-def test_a_ttl_that_is_no_time_is_a_type_error(path: Path, ttl: Any) -> None:
-    with kvmap.open(path) as d:
+def test_a_ttl_that_is_no_time_is_a_type_error(store: Store, ttl: Any) -> None:
+    with store.open() as d:
         d["key"] = 1
         for wrong in (
             lambda: d.set("key", 2, ttl=ttl),
             lambda: d.create("new", 2, ttl=ttl),
             lambda: d.expire("key", ttl),
-            lambda: kvmap.open(path / ".." / "new", ttl=ttl),
+            lambda: d.set_many({"new": 2}, ttl=ttl),
+            lambda: d.incr("key", ttl=ttl),
+            lambda: d.configure(ttl=ttl),
+            lambda: store.open("new", ttl=ttl),
         ):
             with pytest.raises(TypeError, match="ttl must be seconds"):
                 wrong()
         assert dict(d) == {"key": 1}
 
 
-def test_a_write_without_a_ttl_takes_the_stores_default(path: Path, clock: Clock) -> None:
-    with kvmap.open(path, files=clock) as d:
+def test_a_write_without_a_ttl_takes_the_stores_default(store: Store) -> None:
+    with store.open() as d:
         d.set("key", 1, ttl=5)
         d["key"] = 2  # as Redis' SET: the deadline goes
         assert d.ttl("key") is None
-    with kvmap.open(path, ttl=60, files=clock) as d:
+        d.configure(ttl=60)
         assert d.ttl("key") is None  # the default is for writes
         d["key"] = 3
         assert d.ttl("key") == 60
         d.set("key", 4, ttl=None)
         assert d.ttl("key") is None
-    with kvmap.open(path, files=clock) as d:
+
+
+def test_the_default_is_kept_in_the_store(kept: Store) -> None:
+    kept.open(ttl=60).close()
+    with kept.open() as d:
         d["kept"] = 1
-        assert d.ttl("kept") == 60, "the default is kept in the store"
-    with kvmap.open(path, ttl=30, files=clock) as d:
+        assert d.ttl("kept") == 60
+    with kept.open(ttl=30) as d:
         d["kept"] = 1
         assert d.ttl("kept") == 30
+    with kept.open(ttl=None) as d:
+        assert d.ttl("kept") == 30
+        d["kept"] = 1
+        assert d.ttl("kept") is None
+    with kept.open() as d:
+        assert d.settings.ttl == float("inf")
 
 
-def test_expire_changes_the_deadline_alone(path: Path, clock: Clock) -> None:
-    with kvmap.open(path, files=clock) as d:
+def test_keep_keeps_the_deadline(store: Store) -> None:
+    with store.open(ttl=100) as d:
+        d.set("a", 1, ttl=60)
+        d.set("b", 1, ttl=None)
+        store.clock.wait(20)
+        with d.transaction():
+            d.set("a", 2, ttl=kvmap.KEEP)
+            assert d.ttl("a") == 40
+        d.set("b", 2, ttl=kvmap.KEEP)
+        d.set("new", 2, ttl=kvmap.KEEP)
+        assert (d.ttl("a"), d.ttl("b"), d.ttl("new")) == (40, None, 100)
+        d.set_many({"a": 3, "newer": 3}, ttl=kvmap.KEEP)
+        assert (d.ttl("a"), d.ttl("newer")) == (40, 100)
+        assert d.incr("a") == 4
+        assert d.ttl("a") == 40
+        assert d.incr("a", ttl=7) == 5
+        assert d.ttl("a") == 7
+        store.check(d)
+
+
+def test_expire_changes_the_deadline_alone(store: Store) -> None:
+    with store.open() as d:
         d.update(a=[1], b=2)
         d.expire("a", 10)
-        clock.wait(9)
+        store.clock.wait(9)
         d.expire("a", 10)
-        clock.wait(9)
+        store.clock.wait(9)
         assert list(d.items()) == [("a", [1]), ("b", 2)]
         with d.edit("a") as some:
             some.append(2)
         assert d.ttl("a") == 1, "an edit keeps the deadline"
         d.expire("a", None)
-        clock.wait(100)
+        store.clock.wait(100)
         assert d["a"] == [1, 2]
-        check(d)
+        store.check(d)
 
 
-@pytest.mark.parametrize("end", ["close", "kill"])
-def test_deadlines_outlive_the_process(path: Path, clock: Clock, end: str) -> None:
-    d = kvmap.open(path, files=clock)
+@each_life
+def test_deadlines_outlive_the_process(store: Store, happen: Callable[[AnyMap], AnyMap]) -> None:
+    d = store.open()
     d.set("a", 1, ttl=5)
     d.set("b", 1, ttl=15)
-    copy = killed(d, path.with_name("copy"))
+    d.set("c", 1, ttl=None)
+    d = happen(d)
+    store.clock.wait(10)
+    d = happen(d) if store.kind == "memory" else d
+    assert "a" not in d
+    assert d.ttl("b") == 5
+    assert list(d) == ["b", "c"]
+    store.check(d)
     d.close()
-    clock.wait(10)
-    with kvmap.open(copy if end == "kill" else path, files=clock) as d:
-        assert "a" not in d
-        assert d.ttl("b") == 5
-        assert list(d) == ["b"]
-        check(d)
 
 
-def test_purge_tells_how_many_have_expired_since_it_was_last_called(
-    path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("kvmap.snapshot.LEAST", 1)
-    with kvmap.open(path, shards=4, files=clock) as d:
+def test_purge_returns_how_many_have_expired_since_it_was_last_called(store: Store) -> None:
+    with store.open() as d:
         assert d.purge() == 0
         d.update(dict.fromkeys("xyz", 0))
         for number in range(20):
             d.set(str(number), number, ttl=5 + number % 2)
-        clock.wait(5)
+        store.clock.wait(5)
         assert len(d) == 13
         assert d.purge() == 10
         assert d.purge() == 0
-    clock.wait(5)
-    with kvmap.open(path, files=clock) as d:
-        assert "1" not in d  # reads one shard, before the stored index is read
+        store.clock.wait(5)
+        assert "1" not in d
+        with d.transaction():
+            assert d.purge() == 0
         assert d.purge() == 10
         assert d.purge() == 0
-        check(d)
+        store.check(d)
 
 
-def test_bytes_of_expired_entries_are_given_back(path: Path, clock: Clock) -> None:
-    with kvmap.open(path, shards=1, files=clock) as d:
+def test_bytes_of_expired_entries_are_given_back(kept: Store) -> None:
+    def size() -> int:
+        return sum(map(len, files_of(kept.folder).values()))
+
+    with kept.open(shards=1) as d:
         d.update({str(number): "x" * 100 for number in range(100)})
         for number in range(3000):
             d.set(f"session {number}", "x" * 100, ttl=60)
-        assert sum(map(len, files_of(path).values())) > 400_000
-        clock.wait(60)
+        assert size() > 400_000
+        kept.clock.wait(60)
         assert d.purge() == 3000
-        check(d)
-        assert sum(map(len, files_of(path).values())) < 50_000
+        for number in range(100):  # a write pays for a step of a compaction
+            d[str(number)] = "y" * 100
+        kept.check(d)
+        assert size() < 80_000
         assert len(d) == 100
 
 
-def test_iteration_passes_over_what_expires_meanwhile(path: Path, clock: Clock) -> None:
-    with kvmap.open(path, files=clock) as d:
+def test_iteration_passes_over_what_expires_meanwhile(store: Store) -> None:
+    with store.open() as d:
         for number in range(10):
             d.set(number, number, ttl=10 + number)
         for walk in (iter(d), iter(d.keys()), iter(d.values()), (k for k, _ in d.items())):
@@ -216,56 +262,94 @@ def test_iteration_passes_over_what_expires_meanwhile(path: Path, clock: Clock) 
         seen = []
         for key in d:
             seen.append(key)
-            clock.wait(2)  # past the deadline of every key that was seen, at the end
+            store.clock.wait(2)  # past the deadline of every key that was seen, at the end
             len(d)  # takes what has expired out of the index
         assert seen == [*range(10)][: len(seen)]
         assert list(d) == [] or seen[-1] < min(d)
         d.set("new", 1, ttl=100)
         with pytest.raises(RuntimeError, match="changed size"):
             for _ in d:
-                clock.wait(1)
+                store.clock.wait(1)
                 d["another"] = 1
 
 
-def test_many_deadlines_in_one_write_or_one_load(path: Path, clock: Clock) -> None:
+def test_dict_of_a_map_has_no_hole_where_an_entry_expires_meanwhile(store: Store) -> None:
+    def decode(value: Any) -> Any:
+        store.clock.wait(0.001)
+        return value
+
+    with store.open(decode=decode) as d:
+        for number in range(1000):
+            d.set(number, number, ttl=0.01 + number / 2000)
+        found = dict(d)  # which lists the keys, and then reads each value
+        assert list(found) == list(range(1000))
+        assert list(d.items()) == []
+        store.check(d)
+
+
+def test_what_was_listed_expires_all_the_same(store: Store) -> None:
+    with store.open() as d:
+        for call, gone in (
+            (lambda: d["a"], 30.0),
+            (lambda: d["a"], 1.1),
+            (lambda: d.get("a") or d["a"], 0.6),
+            (lambda: "a" not in d and d["a"], 0.6),
+            (lambda: d.pop("a", 1) and d["a"], 0.6),
+            (lambda: in_thread(lambda: d["a"]), 0.6),
+        ):
+            d.set("a", [1], ttl=0.5)
+            assert list(d) == ["a"]
+            store.clock.wait(gone)
+            with pytest.raises(KeyError):
+                call()
+            store.clock.wait(100)
+
+
+def test_many_deadlines_in_one_write_or_one_load(store: Store) -> None:
     # The heap of deadlines is trimmed now and then; never while entries are on their way in.
     many = {str(number): number for number in range(3000)}
-    with kvmap.open(path, shards=1, ttl=60, files=clock) as d:
-        d.update(many)
-        check(d)
-        with d.transaction():
-            for key in many:
-                d[key] = 0
-            clock.wait(30)
-        check(d)
-    with kvmap.open(path, files=clock) as d:
+    d = store.open(shards=1, ttl=60)
+    d.update(many)
+    store.check(d)
+    with d.transaction():
+        for key in many:
+            d[key] = 0
+        store.clock.wait(30)
+    store.check(d)
+    if store.is_kept:
+        d.close()
+        d = store.open()
+    with d:
         assert d["7"] == 0
-        check(d)
-        clock.wait(30)
+        store.check(d)
+        store.clock.wait(30)
         assert len(d) == 0
         with d.transaction():
             for key in many:
                 d[key] = 0
             assert len(d) == 3000
-            clock.wait(60)
+            store.clock.wait(60)
             assert len(d) == 0
 
 
-def test_replaced_deadlines_do_not_pile_up(path: Path, clock: Clock) -> None:
-    with kvmap.open(path, shards=1, files=clock) as d:
-        for number in range(20_000):
-            d.set("session", number, ttl=1000)
-        assert len(d._heap) < 2000
+def test_replaced_deadlines_do_not_pile_up(store: Store) -> None:
+    with store.open(shards=1) as d:
+        tracemalloc.start()
+        try:
+            for number in range(20_000):
+                d.set("session", number, ttl=1000)
+            assert tracemalloc.get_traced_memory()[0] < 1_000_000
+        finally:
+            tracemalloc.stop()
         for _ in range(20):
             d.update(dict.fromkeys(map(str, range(200)), 0))
             for key in map(str, range(200)):
                 d.expire(key, 500)
-        assert len(d._heap) < 2000
-        check(d)
+        store.check(d)
 
 
-def test_what_a_transaction_let_expire_stays_gone(path: Path, clock: Clock) -> None:
-    with kvmap.open(path, files=clock) as d:
+def test_what_a_transaction_let_expire_stays_gone(store: Store) -> None:
+    with store.open() as d:
         d.update(over=1, kept=1, deleted=1)
         d.set("short", 1, ttl=1)
         with d.transaction():
@@ -273,61 +357,61 @@ def test_what_a_transaction_let_expire_stays_gone(path: Path, clock: Clock) -> N
             d.set("fresh", 2, ttl=1)
             del d["deleted"]
             d.set("deleted", 2, ttl=1)
-            clock.wait(1)
+            store.clock.wait(1)
             assert dict(d) == {"kept": 1}
         assert dict(d) == {"kept": 1}
-        check(d)
-    with kvmap.open(path, files=clock) as d:
-        assert dict(d) == {"kept": 1}
+        store.check(d)
+    if store.is_kept:
+        with store.open() as d:
+            assert dict(d) == {"kept": 1}
 
 
-def test_an_undone_transaction_leaves_the_deadlines(path: Path, clock: Clock) -> None:
-    with kvmap.open(path, files=clock) as d:
+def test_an_undone_transaction_leaves_the_deadlines(store: Store) -> None:
+    with store.open() as d:
         d.set("a", 1, ttl=10)
         d.set("b", 1, ttl=2)
         with pytest.raises(ZeroDivisionError), d.transaction():
             d.set("a", 2, ttl=1)
             d["b"] = 2
-            clock.wait(1)
+            store.clock.wait(1)
             assert dict(d) == {"b": 2}
             raise ZeroDivisionError
         assert d.ttl("a") == 9
-        check(d)
-        clock.wait(1)
+        store.check(d)
+        store.clock.wait(1)
         assert dict(d) == {"a": 1}
 
 
-class Ticking(Clock):
-    """Time that passes between any two looks at the clock."""
-
-    def now(self) -> float:
-        self.time += 0.001
-        return self.time
-
-
-def test_time_may_pass_in_the_middle_of_a_write(path: Path) -> None:
+@pytest.mark.parametrize("clock", [Ticking()], ids=["ticking"])
+def test_time_may_pass_in_the_middle_of_a_write(store: Store) -> None:
     # An entry that a write is to replace may expire between two looks at the clock.
     random_ = random.Random(1)
-    clock = Ticking()
-    limits = kvmap.Limits(store_bytes=1_000_000)
-    for number in range(60):
-        with kvmap.open(
-            path, "n", shards=2, limits=limits if number % 2 else None, files=clock
-        ) as d:
+    bounded = kvmap.Limits(store_bytes=1_000_000)
+    for number in range(60 if store.kind == "memory" else 10):
+        limits = bounded if number % 2 else kvmap.Limits()
+        with store.open(str(number), shards=2, limits=limits) as d:
             for step in range(30):
                 keys = random_.sample("abcdefgh", 4)
                 for key in keys:
                     d.set(key, "x" * step, ttl=random_.randrange(1, 20) * 0.001)
                 d.update(dict.fromkeys(keys, "y" * step))
                 d[keys[0]] = "z" * (step + 1)
-            len(d)
-            check(d)
+                d.set(keys[1], 1, ttl=kvmap.KEEP)
+                d.incr(keys[1], ttl=0.002)
+                with d.transaction():
+                    d.set(keys[2], 1, ttl=0.004)
+                    d.set(keys[3], 1, ttl=0.001)
+                    d.pop(keys[2], None)
+            assert set(d) <= set("abcdefgh")
+            store.clock.wait(1)
+            store.check(d)
 
 
-def test_random_steps_against_a_model(path: Path, clock: Clock) -> None:
+def test_random_steps_against_a_model(store: Store) -> None:
+    clock = store.clock
     random_ = random.Random(3)
     model: dict[str, tuple[int, float]] = {}
-    d = kvmap.open(path, shards=4, ttl=20, files=clock)
+    d = store.open(ttl=20)
     for number in range(1500):
         clock.wait(random_.random())
         for key in [key for key, (_, end) in model.items() if end <= clock.time]:
@@ -354,10 +438,10 @@ def test_random_steps_against_a_model(path: Path, clock: Clock) -> None:
                 assert (key in d) == (key in model)
             case 7:
                 assert len(d) == len(model)
-        if random_.random() < 0.02:
+        if random_.random() < 0.02 and store.is_kept:
             d.close()
-            d = kvmap.open(path, files=clock)
+            d = store.open()
         if random_.random() < 0.05:
             assert list(d.items()) == [(key, value) for key, (value, _) in model.items()]
-            check(d)
+            store.check(d)
     d.close()
