@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import Clock, files_of
+from helpers import Clock, files_of, killed
 from invariants import check, files
 from on_disk import open_on
 from simulated import Disk

@@ -97,7 +97,8 @@ def test_a_sync_is_the_full_one_where_there_is_one(
     with (tmp_path / "file").open("wb") as file:
         fs.sync(file.fileno())
         assert called == ["full"]
-        for answer in (errno.ENOTSUP, errno.EINVAL):
+        for each in (errno.ENOTSUP, errno.EINVAL):
+            answer = each
             called.clear()
             fs.sync(file.fileno())
             assert called == ["full", "fsync"]

@@ -1,5 +1,7 @@
 """Stores made to do harm: every one is refused or read as it stands, and nothing else is touched."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -7,11 +9,15 @@ from typing import Any
 
 import orjson
 import pytest
-from kvmap.record import sealed
+from on_disk import open_on, snapshot_on
+from simulated import Disk
 
 import kvmap
+from kvmap import disk as disk_engine
+from kvmap.disk.records import sealed
 
 REFUSED = (kvmap.CorruptStoreError, kvmap.NotAStoreError)
+MANIFEST, SHARD = "/store/kvmap.json", "/store/shards/00.jsonl"
 
 
 @pytest.fixture
@@ -20,6 +26,15 @@ def store(path: Path) -> Path:
     with kvmap.open(path, shards=1) as d:
         d.update({"ada": 1, "bob": [2]})
     return path
+
+
+@pytest.fixture
+def disk() -> Disk:
+    """The same, on a simulated disk."""
+    disk = Disk()
+    with open_on(disk, shards=1) as d:
+        d.update({"ada": 1, "bob": [2]})
+    return disk
 
 
 @pytest.fixture
@@ -44,14 +59,6 @@ def assert_refused(path: Path) -> None:
     with pytest.raises(REFUSED) as caught:
         use(path)
     assert str(path) in str(caught.value)
-
-
-def unmanifested(store: Path, line: bytes) -> None:
-    """Leave one line in the store, which seems to have been killed."""
-    manifest = orjson.loads((store / "kvmap.json").read_bytes())
-    del manifest["crc"], manifest["closed"]
-    (store / "kvmap.json").write_bytes(sealed(orjson.dumps(manifest)[:-1]))
-    (store / "shards" / "00.jsonl").write_bytes(line)
 
 
 @pytest.mark.parametrize("name", ["kvmap.json", "shards/00.jsonl", "journal.jsonl", "lock"])
@@ -101,50 +108,83 @@ def test_a_linked_folder_of_shards(store: Path, tmp_path: Path) -> None:
     assert (outside / "00.jsonl").read_bytes() == before
 
 
+def lie(disk: Disk, **changes: Any) -> None:
+    """Change the manifest, under a right checksum."""
+    manifest = orjson.loads(disk.state()[MANIFEST])
+    del manifest["crc"]
+    disk.put(MANIFEST, sealed(orjson.dumps(manifest | changes)[:-1]))
+
+
+def use_on(disk: Disk) -> None:
+    """Do with a store what programs do."""
+    with snapshot_on(disk) as d:
+        dict(d)
+    for flag in ("r", "c"):
+        with open_on(disk, "/store", flag) as d:
+            d.get("ada")
+            dict(d)
+            len(d)
+            if flag == "c":
+                d["new"] = 1
+
+
+def assert_refused_on(disk: Disk) -> None:
+    with pytest.raises(REFUSED) as caught:
+        use_on(disk)
+    assert "/store" in str(caught.value)
+    assert not disk_engine.verify("/store", fs=disk).ok
+    assert not disk.descriptors
+
+
 @pytest.mark.parametrize(
     "change",
     [
-        {"shards": 1_000_000},
-        {"shards": 2**20},
-        {"shards": -1},
-        {"shards": 1.0},
+        {"shards": [[0, True]] * 1_000},
+        {"shards": [[0, True]] * 3},
+        {"shards": []},
+        {"shards": 1},
         {"shards": "1"},
-        {"shards": [1]},
-        {"shards": 2},
+        {"shards": {"0": [1, True]}},
+        {"shards": [[2**60, True]]},
+        {"shards": [["../x", True]]},
+        {"shards": [[1]]},
+        {"shards": [[17, True]]},
+        {"shards": [[0, 1]]},
+        {"shards": [[-1, False]]},
+        {"shards": [[1.5e300, False]]},
         {"ttl": "soon"},
         {"ttl": -1},
         {"ttl": {}},
         {"limits": None},
         {"limits": {"key_chars": "9"}},
         {"limits": {"other": 1}},
+        {"codec": "pickle"},
+        {"codec": ["json"]},
+        {"evict": "newest"},
+        {"evict": {}},
         {"seq": -1},
-        {"seq": 2**63},
+        {"seq": 2**62},
+        {"seq": 2**53},
         {"seq": "1"},
-        {"closed": 1},
-        {"closed": {"0": [1, 2, True]}},
-        {"closed": [[2**60, 1, True]]},
-        {"closed": [["../x", 1, True]]},
-        {"closed": [[1]]},
-        {"closed": [17]},
-        {"closed": None, "least": [[1, 2**70, False]]},
+        {"in_use": 1},
         {"emptying": 1},
-        {"index": ["x"]},
+        {"format": 2},
+        {"format": "1"},
     ],
     ids=str,
 )
-def test_a_manifest_that_lies(store: Path, change: dict[str, Any]) -> None:
-    file = store / "kvmap.json"
-    manifest = orjson.loads(file.read_bytes())
-    del manifest["crc"]
-    try:
-        file.write_bytes(sealed(orjson.dumps(manifest | change)[:-1]))
-    except TypeError:  # more than 64 bits
-        text = orjson.dumps(manifest | {"least": [[1, 1.5e300, False]], "closed": None})
-        file.write_bytes(sealed(text[:-1]))
-    assert_refused(store)
-    kvmap.repair(store)
-    with kvmap.open(store) as d:
-        assert dict(d) == {"ada": 1, "bob": [2]}
+def test_a_manifest_that_lies(disk: Disk, change: dict[str, Any]) -> None:
+    lie(disk, **change)
+    assert_refused_on(disk)
+    if change != {"format": 2}:  # a newer kvmap's store is left alone
+        disk_engine.repair("/store", fs=disk)
+        with open_on(disk) as d:
+            assert dict(d) == {"ada": 1, "bob": [2]}
+
+
+def test_a_manifest_without_limits_on_its_depth(disk: Disk) -> None:
+    disk.put(MANIFEST, b"[" * 1_000_000)
+    assert_refused_on(disk)
 
 
 DEEP = 100_000
@@ -177,41 +217,123 @@ LINES: dict[str, Callable[[], bytes]] = {
 }
 
 
+LINES |= {
+    "seq twice": lambda: b'{"key":"ada","seq":1,"seq":2,"value":1',
+    "a seq that begins with 0": lambda: b'{"key":"ada","seq":01,"value":1',
+    "a space after the brace": lambda: b'{ "key":"ada","seq":1,"value":1',
+    "a space before the value": lambda: b'{"key":"ada","seq":1,"value": 1,"x":2',
+    "expires before first": lambda: b'{"key":"ada","seq":2,"expires":1.5,"first":1,"value":1',
+    "expires that is infinite": lambda: b'{"key":"ada","seq":1,"expires":1e999,"value":1',
+    "expires of 400 digits": lambda: (
+        b'{"key":"ada","seq":1,"expires":1' + b"0" * 400 + b',"value":1'
+    ),
+    "expires that is cut": lambda: b'{"key":"ada","seq":1,"expires":,"value":1',
+    "a key written otherwise": lambda: b'{"key":"\\u0061da","seq":1,"value":1',
+    "a key of a lone surrogate": lambda: b'{"key":"\\ud800","seq":1,"value":1',
+    "a key of a huge number": lambda: b'{"key":1e999,"seq":1,"value":1',
+    "a key that is too large": lambda: b'{"key":1' + b"0" * 5000 + b',"seq":1,"value":1',
+    "a tombstone with a place": lambda: b'{"key":"ada","seq":2,"first":1',
+    "a tombstone with a deadline": lambda: b'{"key":"ada","seq":2,"expires":1.5',
+    "two values": lambda: b'{"key":"ada","seq":1,"value":1,"value":2',
+    "an empty value": lambda: b'{"key":"ada","seq":1,"value":',
+    "a newline in the value": lambda: b'{"key":"ada","seq":1,"value":[1,\n2]',
+    "a zero byte": lambda: b'{"key":"ada","seq":1,"value":"\0"',
+    "a seq of 2**62": lambda: b'{"key":"ada","seq":4611686018427387904,"value":1',
+    "a seq of 2**53": lambda: b'{"key":"ada","seq":9007199254740992,"value":1',
+}
+
+
 @pytest.mark.parametrize("line", LINES)
 @pytest.mark.parametrize("closed", [True, False])
-def test_a_record_with_a_valid_checksum(store: Path, line: str, closed: bool) -> None:
+def test_a_record_with_a_valid_checksum(disk: Disk, line: str, closed: bool) -> None:
     text = sealed(LINES[line]())
-    if closed:
-        file = store / "kvmap.json"
-        manifest = orjson.loads(file.read_bytes())
-        del manifest["crc"]
-        manifest["closed"] = [[len(text), kvmap.record.crc32(text), True]]  # type: ignore[attr-defined]
-        file.write_bytes(sealed(orjson.dumps(manifest)[:-1]))
-        (store / "shards" / "00.jsonl").write_bytes(text)
-    else:
-        unmanifested(store, text)
-    assert_refused(store)
-    kvmap.repair(store)
-    with kvmap.open(store) as d:
+    lie(disk, in_use=not closed, shards=[[len(text) if closed else 0, closed]])
+    disk.put(SHARD, text)
+    assert_refused_on(disk)
+    disk_engine.repair("/store", fs=disk)
+    assert disk_engine.verify("/store", fs=disk).ok
+    with open_on(disk) as d:
         assert not dict(d)
+    use_on(disk)
 
 
-def test_a_key_written_twice_in_two_types(store: Path) -> None:
+def unmanifested(disk: Disk, text: bytes) -> None:
+    """Leave these lines in the store, which seems to have been killed."""
+    lie(disk, in_use=True, shards=[[0, False]])
+    disk.put(SHARD, text)
+
+
+@pytest.mark.parametrize("order", ["verify first", "read first"])
+def test_a_record_in_another_shard_is_refused_before_and_after_len(order: str) -> None:
+    disk = Disk()
+    with open_on(disk, shards=2) as d:
+        d.update({str(number): number for number in range(8)})
+    first, second = "/store/shards/00.jsonl", "/store/shards/01.jsonl"
+    data, other = disk.state()[first], disk.state()[second]
+    stray = sealed(b'{"key":"stray","seq":99,"value":1')
+    lie(disk, in_use=True, shards=[[0, False], [0, False]])
+    for name, there in ((first, data), (second, other)):
+        case = disk.copy()
+        case.put(name, there + stray)
+        if order == "verify first":
+            ok = disk_engine.verify("/store", fs=case).ok
+            with open_on(case) as d:
+                outcomes = []
+                for read in (lambda: d.get("stray"), lambda: len(d), lambda: d.get("stray")):
+                    try:
+                        outcomes.append(read())
+                    except kvmap.CorruptStoreError:
+                        outcomes.append("raised")
+            assert ok == ("raised" not in outcomes)
+            assert outcomes[0] == outcomes[2] == (1 if ok else "raised")
+        else:
+            disk_engine.repair("/store", fs=case)
+            with open_on(case) as d:
+                assert d["stray"] == 1
+                assert len(d) == 9
+
+
+def test_a_sequence_number_at_its_limit_can_be_repaired(disk: Disk) -> None:
+    """2**62 made a store that could not be opened, once; the highest allowed one is read."""
+    unmanifested(disk, sealed(b'{"key":"ada","seq":%d,"value":1' % (2**53 - 1)))
+    with open_on(disk) as d:
+        assert d["ada"] == 1
+        with pytest.raises(kvmap.LimitError, match="sequence numbers"):
+            d["bob"] = 1
+        with pytest.raises(kvmap.LimitError, match="sequence numbers"):
+            d.update(bob=1, cyd=1)
+        assert dict(d) == {"ada": 1}
+
+
+def test_a_key_written_twice_in_two_types(disk: Disk) -> None:
     unmanifested(
-        store,
+        disk,
         sealed(b'{"key":1,"seq":1,"value":"int"') + sealed(b'{"key":true,"seq":2,"value":"bool"'),
     )
-    with kvmap.open(store) as d:
+    with open_on(disk) as d:
         assert dict(d) == {1: "bool"}
+
+
+def test_a_line_of_many_likely_beginnings_takes_no_time(disk: Disk) -> None:
+    """An undamaged record behind a damaged newline is kept whatever its value holds."""
+    value = orjson.dumps('{"key":' * 200)
+    first = sealed(b'{"key":"ada","seq":1,"value":1')
+    second = sealed(b'{"key":"bob","seq":2,"value":' + value)
+    unmanifested(disk, first[:-1] + b"\x1a" + second)
+    report = disk_engine.verify("/store", fs=disk)
+    assert not report.ok
+    disk_engine.repair("/store", fs=disk)
+    with open_on(disk) as d:
+        assert dict(d) == {"ada": 1, "bob": '{"key":' * 200}
 
 
 @pytest.mark.parametrize("text", [b"1x", b"1,2", b"[", b"", b"NaN", b'"\xff"'])
 @pytest.mark.parametrize("place", [0, 1, 4, 9])
-def test_an_iteration_stops_at_what_is_not_json(store: Path, text: bytes, place: int) -> None:
+def test_an_iteration_stops_at_what_is_not_json(disk: Disk, text: bytes, place: int) -> None:
     lines = [b'{"key":%d,"seq":%d,"value":%d' % (n, n + 1, n) for n in range(10)]
     lines[place] = b'{"key":%d,"seq":%d,"value":%b' % (place, place + 1, text)
-    unmanifested(store, b"".join(map(sealed, lines)))
-    with kvmap.open(store, "r") as d:
+    unmanifested(disk, b"".join(map(sealed, lines)))
+    with open_on(disk, "/store", "r") as d:
         for view in (d.items(), d.values()):
             found = []
             with pytest.raises(kvmap.CorruptStoreError):
