@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,9 +10,6 @@ from itertools import count
 from typing import Any
 
 from helpers import Clock
-
-SOAK = os.environ.get("KVMAP_SOAK") == "1"
-"""Whether to take the minutes that thousands of cases need."""
 
 Step = tuple[Any, ...]
 Contents = list[tuple[Any, Any, float | None]]

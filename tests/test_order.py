@@ -11,7 +11,7 @@ from stores import Store, each_life
 Happen = Callable[[AnyMap], AnyMap]
 
 
-@pytest.mark.parametrize("shards", [1, 4, 64])
+@pytest.mark.parametrize("shards", [1, 4, 32])
 @each_life
 def test_order_of_each_kind_of_write(store: Store, happen: Happen, shards: int) -> None:
     d = store.open(shards=shards)

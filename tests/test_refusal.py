@@ -9,9 +9,12 @@ import pytest
 from helpers import files_of
 
 import kvmap
-from kvmap.record import sealed
+from kvmap.disk.records import sealed
+
+on_disk = pytest.mark.disk
 
 
+@on_disk
 @pytest.mark.parametrize("flag", ["c", "w", "r", "n"])
 def test_a_folder_of_other_files_is_left_alone(path: Path, flag: Any) -> None:
     (path / "photos").mkdir(parents=True)
@@ -26,6 +29,7 @@ def test_a_folder_of_other_files_is_left_alone(path: Path, flag: Any) -> None:
     assert files_of(path) == {"thesis.tex": b"years of work"}
 
 
+@on_disk
 @pytest.mark.parametrize("flag", ["c", "w", "r", "n"])
 def test_a_file_is_no_store(path: Path, flag: Any) -> None:
     path.write_bytes(b"dbm")
@@ -37,6 +41,7 @@ def test_a_file_is_no_store(path: Path, flag: Any) -> None:
     assert path.read_bytes() == b"dbm"
 
 
+@on_disk
 @pytest.mark.parametrize("flag", ["w", "r"])
 def test_what_must_be_there_is_not_made(path: Path, flag: Any) -> None:
     with pytest.raises(FileNotFoundError, match="no store here") as caught:
@@ -49,6 +54,7 @@ def test_what_must_be_there_is_not_made(path: Path, flag: Any) -> None:
     assert not list(path.iterdir())
 
 
+@on_disk
 def test_verify_and_repair_make_nothing(path: Path) -> None:
     for examine in (kvmap.verify, kvmap.repair):
         with pytest.raises(FileNotFoundError):
@@ -61,6 +67,7 @@ def test_verify_and_repair_make_nothing(path: Path) -> None:
     assert not list(path.iterdir())
 
 
+@on_disk
 def test_a_store_without_its_manifest_is_not_taken_for_a_new_one(path: Path) -> None:
     with kvmap.open(path) as d:
         d["ada"] = 1
@@ -77,6 +84,7 @@ def test_a_store_without_its_manifest_is_not_taken_for_a_new_one(path: Path) -> 
         assert dict(d) == {"ada": 1}
 
 
+@on_disk
 @pytest.mark.parametrize("flag", ["c", "w", "r"])
 @pytest.mark.parametrize("text", [b'{"my":"settings"}', sealed(b'{"format":7,"new":{}'), b"x"])
 def test_what_is_refused_for_its_manifest_is_left_untouched(
@@ -91,6 +99,7 @@ def test_what_is_refused_for_its_manifest_is_left_untouched(
     assert files_of(path) == before
 
 
+@on_disk
 def test_a_newer_format_names_both(path: Path) -> None:
     with kvmap.open(path) as d:
         d["ada"] = 1
@@ -106,6 +115,7 @@ def test_a_newer_format_names_both(path: Path) -> None:
     assert {**before, "lock": b""} == {**after, "lock": b""}
 
 
+@on_disk
 @pytest.mark.parametrize(
     "text",
     [
@@ -132,16 +142,16 @@ def test_a_broken_manifest_names_itself(path: Path, text: bytes) -> None:
         ({"flag": "x"}, ValueError, "flag must be 'c', 'w', 'r' or 'n', not 'x'"),
         ({"flag": None}, ValueError, "flag must be"),
         ({"flag": ["c"]}, ValueError, "flag must be"),
-        ({"shards": 0}, ValueError, "power of two from 1 to 4096, not 0"),
+        ({"shards": 0}, ValueError, "power of two from 1 to 32, not 0"),
         ({"shards": -2}, ValueError, "power of two"),
         ({"shards": 48}, ValueError, "power of two"),
-        ({"shards": 8192}, ValueError, "power of two"),
+        ({"shards": 64}, ValueError, "power of two"),
         ({"shards": True}, TypeError, "shards must be an int, not bool"),
         ({"shards": 64.0}, TypeError, "shards must be an int, not float"),
         ({"ttl": 0}, ValueError, "ttl must be above 0"),
         ({"ttl": -1.5}, ValueError, "ttl must be above 0"),
         ({"ttl": float("nan")}, ValueError, "ttl must be above 0 and finite"),
-        ({"ttl": float("inf")}, ValueError, "None stands for forever"),
+        ({"ttl": float("inf")}, ValueError, "None: the entry stays"),
         ({"ttl": timedelta(0)}, ValueError, "ttl must be above 0"),
         ({"ttl": True}, TypeError, "ttl must be seconds"),
         ({"ttl": "60"}, TypeError, "ttl must be seconds"),
@@ -149,6 +159,11 @@ def test_a_broken_manifest_names_itself(path: Path, text: bytes) -> None:
         ({"timeout": "1"}, TypeError, "timeout must be"),
         ({"timeout": -1}, ValueError, "timeout must be"),
         ({"timeout": float("nan")}, ValueError, "timeout must be"),
+        ({"limits": None}, TypeError, "limits must be"),
+        ({"evict": "lru"}, ValueError, "evict must be one of 'oldest', 'sieve' or None"),
+        ({"evict": "sieve"}, ValueError, "evict='sieve' needs a bound"),
+        ({"codec": "pickle"}, ValueError, "codec must be one of 'json', 'extended'"),
+        ({"codec": None}, ValueError, "codec must be one of"),
         ({"encode": "json"}, TypeError, "encode must be"),
         ({"decode": 3}, TypeError, "decode must be"),
         ({"mode": "rwx"}, TypeError, "mode must be"),
@@ -163,10 +178,23 @@ def test_wrong_arguments(
     assert not path.exists()
 
 
-@pytest.mark.parametrize("wrong", [3, 1.5, ["store"], object(), b"store"])
+@pytest.mark.parametrize(
+    "wrong", [3, 1.5, ["store"], object(), b"store"], ids=lambda wrong: type(wrong).__name__
+)
 def test_a_path_that_is_none(wrong: Any) -> None:
     with pytest.raises(TypeError, match="path|PathLike"):
         kvmap.open(wrong)
+
+
+@pytest.mark.parametrize("flag", ["w", "r"])
+def test_a_map_in_memory_is_always_new(flag: str) -> None:
+    with pytest.raises(FileNotFoundError, match="always new"):
+        kvmap.open(":memory:", flag)
+    for new in ("c", "n"):
+        with kvmap.open(":memory:", new) as d:
+            assert d.name == ":memory:"
+            with pytest.raises(ValueError, match="no directory"):
+                d.path
 
 
 def test_an_empty_path_is_not_the_current_directory(
@@ -183,7 +211,7 @@ def test_a_path_with_a_null_character(tmp_path: Path) -> None:
         kvmap.open(f"{tmp_path}/a\0b")
 
 
-@pytest.mark.parametrize("name", ["key_chars", "value_bytes", "store_bytes"])
+@pytest.mark.parametrize("name", ["key_chars", "value_bytes", "entries", "store_bytes"])
 def test_wrong_limits(name: str) -> None:
     for wrong in (True, 1.5, "9"):
         with pytest.raises(TypeError, match=f"limit {name} must be an int or None"):
@@ -193,6 +221,7 @@ def test_wrong_limits(name: str) -> None:
             kvmap.Limits(**{name: wrong})
 
 
+@on_disk
 def test_read_only_changes_no_settings(path: Path) -> None:
     with kvmap.open(path) as d:
         d["ada"] = 1

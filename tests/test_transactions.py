@@ -2,52 +2,29 @@
 
 from __future__ import annotations
 
-import random
-import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from disk import Disk, Unsynced, kept, lay, lost
-from faults import WatchedMaps
-from helpers import Clock
-from invariants import check
+from helpers import AnyMap, Clock, Work, files_of, in_thread
 from model import contents
+from stores import Store, each_life
 
 import kvmap
 
 
 @pytest.fixture
-def d(path: Path, clock: Clock) -> Iterator[kvmap.KVMap[Any]]:
-    with kvmap.open(path, shards=4, files=clock) as d:
+def d(store: Store) -> Iterator[AnyMap]:
+    with store.open() as d:
         d.update(a=1, b=2, c=3)
         yield d
         if not d.closed:
-            check(d)
+            store.check(d)
 
 
-def reopened(d: kvmap.KVMap[Any], tmp_path: Path) -> list[Any]:
-    """What is in a copy of the store, as after a kill at this moment."""
-    shutil.rmtree(tmp_path / "copy", ignore_errors=True)
-    shutil.copytree(d.path, tmp_path / "copy")
-    with kvmap.open(tmp_path / "copy", files=Clock(d._now())) as copy:
-        found = contents(copy)
-        check(copy)
-    return found
-
-
-def in_thread(work: Any) -> Any:
-    found: list[Any] = []
-    thread = threading.Thread(target=lambda: found.append(work()))
-    thread.start()
-    thread.join(10)
-    assert found, "the reader waited for the transaction"
-    return found[0]
-
-
-def test_the_block_sees_its_writes_and_other_threads_see_none(d: kvmap.KVMap[Any]) -> None:
+def test_the_block_sees_its_writes_and_other_threads_see_none(d: AnyMap) -> None:
     before = dict(d)
     with d.transaction():
         d["a"] = "new"
@@ -66,7 +43,7 @@ def test_the_block_sees_its_writes_and_other_threads_see_none(d: kvmap.KVMap[Any
     assert in_thread(lambda: list(d.items())) == [("a", "new"), ("c", 3), ("d", 4)]
 
 
-def test_readers_never_meet_half_of_one(d: kvmap.KVMap[Any]) -> None:
+def test_readers_never_meet_half_of_one(d: AnyMap) -> None:
     d.update(one=0, two=0)
     stop, wrong = threading.Event(), []
 
@@ -96,31 +73,20 @@ def test_readers_never_meet_half_of_one(d: kvmap.KVMap[Any]) -> None:
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, GeneratorExit, StopIteration])
-def test_an_exception_undoes_all(
-    d: kvmap.KVMap[Any], error: type[BaseException], tmp_path: Path
-) -> None:
+def test_an_exception_undoes_all(d: AnyMap, error: type[BaseException]) -> None:
     before = contents(d)
-    block = d.transaction()
-    block.__enter__()
-    d.update(a=9, z=9)
-    d.set("t", 1, ttl=5)
-    del d["c"]
-    d.popitem()
-    raised = error()
-    try:
-        swallowed = block.__exit__(error, raised, None)
-    except RuntimeError as other:  # what contextlib makes of a StopIteration
-        assert other.__cause__ is raised
-    except BaseException as other:
-        assert other is raised
-    else:
-        assert not swallowed
-    assert contents(d) == before == reopened(d, tmp_path)
+    with pytest.raises(error), d.transaction():
+        d.update(a=9, z=9)
+        d.set("t", 1, ttl=5)
+        del d["c"]
+        d.popitem()
+        raise error
+    assert contents(d) == before
     d["after"] = 1
-    assert reopened(d, tmp_path) == [*before, ("after", 1, None)]
+    assert contents(d) == [*before, ("after", 1, None)]
 
 
-def test_what_is_refused_inside_leaves_the_rest(d: kvmap.KVMap[Any]) -> None:
+def test_what_is_refused_inside_leaves_the_rest(d: AnyMap) -> None:
     with d.transaction():
         d["x"] = 1
         for refused in (float("nan"), object(), {1: {2: float("inf")}}):
@@ -132,7 +98,7 @@ def test_what_is_refused_inside_leaves_the_rest(d: kvmap.KVMap[Any]) -> None:
     assert list(d.items())[-2:] == [("x", 1), ("z", 2)]
 
 
-def test_a_nested_one_joins_the_outer(d: kvmap.KVMap[Any], tmp_path: Path) -> None:
+def test_a_nested_one_joins_the_outer(d: AnyMap) -> None:
     before = contents(d)
     with pytest.raises(ZeroDivisionError), d.transaction():
         with d.transaction():
@@ -148,10 +114,10 @@ def test_a_nested_one_joins_the_outer(d: kvmap.KVMap[Any], tmp_path: Path) -> No
             1 / 0
         d["out"] += 1
     # The inner block is a part of the outer, which went on.
-    assert contents(d) == [*before, ("out", 2, None), ("in", 2, None)] == reopened(d, tmp_path)
+    assert contents(d) == [*before, ("out", 2, None), ("in", 2, None)]
 
 
-def test_delete_and_insert_again_orders_as_a_dict(d: kvmap.KVMap[Any], tmp_path: Path) -> None:
+def test_delete_and_insert_again_orders_as_a_dict(d: AnyMap) -> None:
     model: dict[Any, Any] = dict(d)
 
     def steps(target: Any) -> None:
@@ -173,12 +139,12 @@ def test_delete_and_insert_again_orders_as_a_dict(d: kvmap.KVMap[Any], tmp_path:
         assert list(d.items()) == list(model.items())
         assert list(reversed(d)) == list(reversed(model))
     assert list(d.items()) == list(model.items())
-    assert [each[:2] for each in reopened(d, tmp_path)] == list(model.items())
+    assert list(d.items()) == list(model.items())
     d.compact()
-    assert [each[:2] for each in reopened(d, tmp_path)] == list(model.items())
+    assert list(d.items()) == list(model.items())
 
 
-def test_deadlines_inside(d: kvmap.KVMap[Any], clock: Clock, tmp_path: Path) -> None:
+def test_deadlines_inside(d: AnyMap, clock: Clock) -> None:
     d.set("short", 1, ttl=10)
     d.set("undone", 1, ttl=50)
     with d.transaction():
@@ -191,7 +157,6 @@ def test_deadlines_inside(d: kvmap.KVMap[Any], clock: Clock, tmp_path: Path) -> 
         assert list(d) == ["a", "b", "c", "undone", "new"]
         assert d.ttl("new") == 10
     assert d.ttl("a") == 20
-    assert contents(d) == reopened(d, tmp_path)
     with pytest.raises(ZeroDivisionError), d.transaction():
         d.expire("undone", None)
         d.expire("b", 1)
@@ -203,10 +168,9 @@ def test_deadlines_inside(d: kvmap.KVMap[Any], clock: Clock, tmp_path: Path) -> 
     assert d.ttl("undone") == 39
     clock.wait(39)
     assert list(d) == ["b", "c"]
-    assert contents(d) == reopened(d, tmp_path)
 
 
-def test_clear_and_popitem_inside(d: kvmap.KVMap[Any], tmp_path: Path) -> None:
+def test_clear_and_popitem_inside(d: AnyMap) -> None:
     with d.transaction():
         d["d"] = 4
         assert d.popitem() == ("d", 4)
@@ -217,10 +181,10 @@ def test_clear_and_popitem_inside(d: kvmap.KVMap[Any], tmp_path: Path) -> None:
             d.popitem()
         d["b"] = "again"
         assert in_thread(lambda: list(d)) == ["a", "b", "c"]
-    assert contents(d) == [("b", "again", None)] == reopened(d, tmp_path)
+    assert contents(d) == [("b", "again", None)]
 
 
-def test_iteration_inside_notices_a_change_of_size(d: kvmap.KVMap[Any]) -> None:
+def test_iteration_inside_notices_a_change_of_size(d: AnyMap) -> None:
     with d.transaction():
         d["d"] = 4
         for key in d:
@@ -234,62 +198,142 @@ def test_iteration_inside_notices_a_change_of_size(d: kvmap.KVMap[Any]) -> None:
                 del d[key]
 
 
-def test_an_empty_one_writes_nothing(d: kvmap.KVMap[Any]) -> None:
-    ends = [shard.end for shard in d._shards]
-    with d.transaction():
-        pass
-    with d.transaction():
-        d["x"] = 1
-        del d["x"]
-    assert "x" not in d
-    assert [shard.end for shard in d._shards] == ends
-
-
-@pytest.mark.parametrize("sync", [False, True])
-def test_a_stop_at_each_call_leaves_all_or_nothing(tmp_path: Path, sync: bool) -> None:
-    files = WatchedMaps()
-    copies: list[Path] = []
-
-    def stop(name: str) -> None:
-        copies.append(tmp_path / "copies" / f"{len(copies)} {name}")
-        shutil.copytree(tmp_path / "store", copies[-1])
-
-    with kvmap.open(tmp_path / "store", shards=4, sync=sync, files=files) as d:
-        d.update({f"key {i}": i for i in range(10)})
-        d["large"] = "x" * 10_000
-        d["timed"] = 0
-        before = contents(d)
-        files.before = files.after = stop
+def test_an_empty_one_writes_nothing(kept: Store) -> None:
+    with kept.open() as d:
+        d["a"] = 1
+        before = files_of(d.path / "shards")
         with d.transaction():
-            for i in range(0, 10, 2):
-                d[f"key {i}"] = "over" * 3000
-            del d["key 1"], d["key 3"], d["large"]
-            d["key 3"] = "again"
-            d.set("timed", 1, ttl=60)
-            d["new"] = "y" * 20_000
-            inside = len(copies)
-        files.before = files.after = lambda name: None
-        after = contents(d)
-        check(d)
-    outcomes = []
-    for copy in copies:
-        with kvmap.open(copy, files=Clock()) as d:
-            found = contents(d)
-            d.compact()  # for a journal that was applied twice has left repeats
-            check(d)
-            assert found in (before, after), copy.name
-            outcomes.append(found == after)
-            d["goes on"] = 1
-        with kvmap.open(copy, files=Clock()) as d:
-            assert contents(d) == [*found, ("goes on", 1, None)]
-    assert not any(outcomes[:inside])
-    assert outcomes == sorted(outcomes), "once it is there, it stays"
-    assert outcomes[-1]
-    assert len(copies) - inside > 20
+            pass
+        with d.transaction():
+            d["x"] = 1
+            del d["x"]
+        assert "x" not in d
+        assert files_of(d.path / "shards") == before
+
+
+@each_life
+def test_what_was_committed_is_there_whatever_happens_then(
+    store: Store, happen: Callable[[AnyMap], AnyMap]
+) -> None:
+    d = store.open()
+    d.update({number: number for number in range(20)}, large="x" * 5000)
+    d.set("timed", 1, ttl=50)
+    for number in range(5):
+        with d.transaction():
+            d[number] = "over"
+            del d[number + 10]
+            d["large"] = "y" * 5000
+            d[number + 5] = d.pop(number + 5)
+            d.set(("new", number), 1, ttl=60 + number)
+        with pytest.raises(InterruptedError), d.transaction():
+            d.clear()
+            d["undone"] = 1
+            raise InterruptedError
+    before = contents(d)
+    assert len(before) == 22
+    d = happen(d)
+    assert contents(d) == before
+    store.check(d)
+    d.close()
+
+
+def test_it_can_be_entered_only_once(d: AnyMap) -> None:
+    block = d.transaction()
+    with block:
+        d["a"] = 2
+        with pytest.raises(RuntimeError, match="entered only once"), block:
+            pytest.fail("the block does not run")
+    with pytest.raises(RuntimeError, match="entered only once"), block:
+        pytest.fail("the block does not run")
+    assert d["a"] == 2
+    d["a"] = 3
+
+
+def test_what_has_no_place_in_a_block_is_refused(d: AnyMap, tmp_path: Path) -> None:
+    with d.transaction():
+        d["a"] = 2
+        for call in (d.compact, lambda: d.backup(tmp_path / "copy"), lambda: d.configure(ttl=5)):
+            with pytest.raises(RuntimeError, match="inside a transaction"):
+                call()
+        d.sync()  # what was before it
+    assert d["a"] == 2
+
+
+def test_an_iterator_that_outlives_its_block_goes_no_further(d: AnyMap) -> None:
+    for iterate in (iter, lambda d: iter(d.items()), lambda d: iter(d.values()), reversed):
+        for after in (0, 1):
+            with d.transaction():
+                d["d"] = 4
+                iterator = iterate(d)
+                for _ in range(after):
+                    next(iterator)
+            with pytest.raises(RuntimeError, match="has ended|changed size"):
+                list(iterator)
+
+
+def test_batches_and_conditions_inside(d: AnyMap) -> None:
+    with d.transaction():
+        d.set_many({"a": 10, "d": 40})
+        assert d.get_many(["a", "b", "absent"]) == {"a": 10, "b": 2}
+        assert d.delete_many(["b", "d", "absent"]) == 2
+        assert d.incr("a", 5) == 15
+        assert d.incr("new", default=7) == 8
+        with pytest.raises(kvmap.KeyExistsError):
+            d.create("a", 1)
+        d.create("b", "again")
+        assert d.setdefault("c", 9) == 3
+        assert list(d.scan("b")) == ["b"]
+        assert in_thread(lambda: dict(d)) == {"a": 1, "b": 2, "c": 3}
+    assert list(d.items()) == [("a", 15), ("c", 3), ("new", 8), ("b", "again")]
+
+
+def test_a_lone_block_in_another_thread_waits_for_its_turn(d: AnyMap) -> None:
+    order: list[str] = []
+
+    def other() -> None:
+        with d.transaction():
+            order.append("second")
+            d["a"] += 1
+
+    with d.transaction():
+        work = Work(other)
+        assert work.waits()
+        d["a"] = 10
+        order.append("first")
+    work.result()
+    assert order == ["first", "second"]
+    assert d["a"] == 11
+
+
+def test_a_limit_met_at_the_end_undoes_all(store: Store) -> None:
+    with store.open(limits=kvmap.Limits(entries=2)) as d:
+        d["a"] = 1
+        with pytest.raises(kvmap.LimitError), d.transaction():
+            d["a"] = 2
+            d["b"] = 2
+            d["c"] = 2
+        assert dict(d) == {"a": 1}
+        d["b"] = 3  # nobody waits for a block that has failed
+        assert in_thread(lambda: d.pop("b")) == 3
+
+
+def test_another_threads_len_does_not_wait_where_a_deadline_has_passed(
+    d: AnyMap, clock: Clock
+) -> None:
+    d.set("short", 1, ttl=1)
+    with d.transaction():
+        d["new"] = 1
+        clock.wait(1)
+        assert in_thread(lambda: (len(d), bool(d), "short" in d, list(d))) == (
+            *(3, True, False),
+            ["a", "b", "c"],
+        )
+        assert len(d) == 4
+    assert list(d) == ["a", "b", "c", "new"]
 
 
 def test_a_deadline_that_passes_inside_is_kept_for_when_it_is_undone(
-    d: kvmap.KVMap[Any], clock: Clock
+    d: AnyMap, clock: Clock
 ) -> None:
     d.set("short", 1, ttl=1)
     with pytest.raises(InterruptedError), d.transaction():
@@ -301,98 +345,8 @@ def test_a_deadline_that_passes_inside_is_kept_for_when_it_is_undone(
     assert "short" not in d
 
 
-def test_an_empty_update_may_be_the_first_thing_inside(d: kvmap.KVMap[Any]) -> None:
+def test_an_empty_update_may_be_the_first_thing_inside(d: AnyMap) -> None:
     with d.transaction():
         d.update({})
         d |= []
     assert dict(d) == {"a": 1, "b": 2, "c": 3}
-
-
-@pytest.mark.parametrize(
-    ("sync", "fault", "number", "error"),
-    [
-        (True, "sync", 1, OSError),  # of the journal
-        (True, "write_through", 1, OSError),
-        (True, "write_through", 1, KeyboardInterrupt),
-        (False, "copy", 1, KeyboardInterrupt),
-    ],
-)
-def test_what_was_undone_stays_so_when_its_journal_can_not_be_removed(
-    tmp_path: Path, sync: bool, fault: str, number: int, error: type[BaseException]
-) -> None:
-    files, path = WatchedMaps(), tmp_path / "store"
-    journal = path / "journal.jsonl"
-    calls = 0
-
-    def fail(name: str) -> None:
-        nonlocal calls
-        if calls == number and name == "remove":
-            raise OSError("injected")
-        if calls < number and name == fault and journal.exists():
-            calls += b'"commit"' in journal.read_bytes()
-            if calls == number:
-                raise error("injected")
-
-    with kvmap.open(path, shards=4, sync=sync, files=files) as d:
-        d.update({f"key {i}": "before" for i in range(9)})
-        before = contents(d)
-        files.before = fail
-        with pytest.raises((OSError, error)), d.transaction():
-            d.update({f"key {i}": "undone" for i in range(0, 9, 2)})
-        assert calls == number, "nothing was injected"
-        assert journal.exists()
-        assert contents(d) == before
-        shutil.copytree(path, tmp_path / "killed")
-        files.before = lambda name: None
-        check(d)
-    for each in (path, tmp_path / "killed"):
-        with kvmap.open(each, files=Clock()) as d:
-            assert contents(d) == before
-            check(d)
-
-
-class Failing(Disk):
-    """Fails once, at the sync of a number, and then at each removal."""
-
-    at = 10**9
-    refuses = False
-
-    def sync(self, path: str) -> None:
-        self.may_fail()
-        super().sync(path)
-
-    def flush(self, *written: Any) -> None:
-        self.may_fail()
-        super().flush(*written)
-
-    def may_fail(self) -> None:
-        self.at -= 1
-        if self.at == 0:
-            self.refuses = True
-            raise OSError("injected")
-
-    def remove(self, path: str) -> None:
-        if self.refuses:
-            raise OSError("injected")
-        super().remove(path)
-
-
-@pytest.mark.parametrize("at", range(1, 6))
-def test_what_was_undone_stays_so_after_a_power_cut(tmp_path: Path, at: int) -> None:
-    disk, chance = Failing(tmp_path / "disk"), random.Random(at)
-    disk.root.mkdir()
-    d = kvmap.open(disk.root / "store", shards=4, sync=True, files=disk)
-    d.update({f"key {i}": "before" for i in range(9)})
-    before = contents(d)
-    disk.at = at
-    with pytest.raises(OSError, match="injected"), d.transaction():
-        d["key 0"] = "undone"
-        disk.at = at  # from here on: the journal's sync, then each shard's
-        d.update({f"key {i}": "undone" for i in range(1, 9)})
-    assert contents(d) == before
-    for number, choose in enumerate([lost, kept, *[chance.choice] * 40]):
-        lay(disk.left(choose), tmp_path / str(number))
-        with kvmap.open(tmp_path / str(number) / "store", files=Unsynced(disk.time)) as left:
-            assert contents(left) == before
-    disk.refuses = False
-    d.close()
