@@ -610,8 +610,8 @@ class KVMap(DictMethods[K, V]):
         """Change a value in place: `with d.edit("ada") as user: user["visits"] += 1`.
 
         A transaction whose block gets one value, which is written at the end if it was changed; the
-        entry keeps its deadline. Where the key is missing, the block gets a copy of `default`.
-        `async with` makes other tasks wait for their turn.
+        entry keeps its deadline, and is gone where that has passed by then. Where the key is missing,
+        the block gets a copy of `default`. `async with` makes other tasks wait for their turn.
 
         Raises KeyError for a missing key without a default, TypeError for a value that can't be
         changed in place, and what `transaction` raises.
@@ -624,11 +624,12 @@ class KVMap(DictMethods[K, V]):
         ...     d["ada"]
         {'visits': 2}
         """
-        before = b""
+        before, expires = b"", INF
 
         def begin() -> V:
-            nonlocal before
-            there = self._blocks.writer().get(key)
+            nonlocal before, expires
+            state = self._blocks.writer()
+            there = state.get(key)
             if there is None:
                 if default is _MISSING:
                     raise KeyError(key)
@@ -641,14 +642,15 @@ class KVMap(DictMethods[K, V]):
                     f"the value of key {keys.shown(key)} is of type {kind}, which {_IN_PLACE}; use "
                     "d[key] = value, d.incr(key) for a number, or d.transaction() around both"
                 )
-            before = b"" if there is None else self._encode(value)
+            if there is not None:
+                before, expires = self._encode(value), state.deadline(key) or INF
             return cast(V, value)
 
         def finish(value: V) -> None:
-            text = self._encode(value)
-            if text != before:
+            text, state = self._encode(value), self._blocks.writer()
+            if text != before and (expires == INF or expires > state.now()):
                 plain = self._checked(key, text)
-                self._blocks.writer().put(plain, text, KEEP_DEADLINE)
+                state.put(plain, text, KEEP_DEADLINE)
                 self._changed(plain, value)
 
         return Edit(self.transaction(), begin, finish)
