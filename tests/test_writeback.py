@@ -3,101 +3,125 @@
 import gc
 import weakref
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
-from disk import Unsynced
-from helpers import Clock, files_of, killed
-from invariants import check
+from helpers import AnyMap, Clock, files_of, in_thread
+from stores import Store
 
 import kvmap
+from kvmap.engine import INF, Engine
+from kvmap.memory import MemoryEngine
+from kvmap.opening import before as map_before
+from kvmap.settings import Settings
+
+Contents = Callable[[], dict[Any, Any]]
+
+
+class Remembering(MemoryEngine):
+    """A memory engine that can be looked into when it is closed."""
+
+    def close(self) -> None:
+        if not self.closed:
+            self.last = contents(self)
+        super().close()
+
+
+def contents(engine: Engine) -> dict[Any, Any]:
+    """What an engine holds, whatever the map before it has handed out."""
+    return {
+        key: orjson.loads(text)
+        for keys, texts in engine.items()
+        for key, text in zip(keys, texts, strict=True)
+    }
 
 
 @pytest.fixture
-def clock() -> Unsynced:
-    return Unsynced()
+def engine(store: Store) -> Engine:
+    """Holds three entries that nobody has been handed out."""
+    engine = store.engine() if store.is_kept else Remembering(Settings(), store.clock.now)
+    names = ("ada", "bob", "eve")
+    engine.put_many({name: orjson.dumps({"name": name, "tags": []}) for name in names}, INF)
+    return engine
 
 
 @pytest.fixture
-def d(path: Path, clock: Clock) -> Iterator[kvmap.KVMap[Any]]:
-    with kvmap.open(path, files=clock) as d:
-        d.update({name: {"name": name, "tags": []} for name in ("ada", "bob", "eve")})
-    with kvmap.open(path, writeback=True, files=clock) as d:
+def d(store: Store, engine: Engine) -> Iterator[AnyMap]:
+    with map_before(engine, writeback=True) as d:
         yield d
         if not d.closed:
-            check(d)
+            d.sync()
+            store.check(d)
 
 
-def on_disk(d: kvmap.KVMap[Any]) -> dict[str, bytes]:
-    return files_of(d.path / "shards")
+@pytest.fixture
+def stored(engine: Engine) -> Contents:
+    """Returns what was written."""
+    return lambda: contents(engine)
 
 
-def closed(d: kvmap.KVMap[Any]) -> dict[Any, Any]:
-    """What the next run finds."""
-    d.close()
-    with kvmap.open(d.path) as after:
-        return after.copy()
+@pytest.fixture
+def closed(store: Store, engine: Engine, d: AnyMap) -> Contents:
+    """Closes the map, and returns what the next one finds."""
 
+    def closed() -> dict[Any, Any]:
+        d.close()
+        return engine.last if isinstance(engine, Remembering) else contents(store.engine())
 
-def stored(d: kvmap.KVMap[Any], copy: Path) -> dict[Any, Any]:
-    """What another run would find after a kill."""
-    with kvmap.open(killed(d, copy)) as after:
-        return after.copy()
+    return closed
 
 
 def test_a_change_in_place_is_seen_at_once_and_written_at_sync(
-    d: kvmap.KVMap[Any], tmp_path: Path
+    d: AnyMap, stored: Contents, engine: Engine
 ) -> None:
-    before = on_disk(d)
+    before = engine.version
     d["ada"]["tags"].append(1)
     assert d["ada"]["tags"] == [1]
     assert d["ada"] is d["ada"] is d.get("ada")
     assert d["bob"]["tags"] == []
-    assert on_disk(d) == before, "not before sync()"
+    assert engine.version == before, "not before sync()"
     d.sync()
-    assert stored(d, tmp_path / "copy")["ada"] == {"name": "ada", "tags": [1]}
+    assert stored()["ada"] == {"name": "ada", "tags": [1]}
     d["ada"]["tags"].append(2)  # it is still the same object
     d.sync()
-    assert stored(d, tmp_path / "again")["ada"]["tags"] == [1, 2]
+    assert stored()["ada"]["tags"] == [1, 2]
 
 
-def test_a_change_in_place_is_written_at_close(d: kvmap.KVMap[Any]) -> None:
+def test_a_change_in_place_is_written_at_close(d: AnyMap, closed: Contents) -> None:
     d["ada"]["tags"].append(1)
     for value in d.values():
         value["seen"] = True
-    after = closed(d)
+    after = closed()
     assert list(after) == ["ada", "bob", "eve"], "each in its place"
     assert after["ada"] == {"name": "ada", "tags": [1], "seen": True}
     assert all(value["seen"] for value in after.values())
 
 
-def test_without_writeback_a_change_in_place_is_the_callers_own(path: Path) -> None:
-    with kvmap.open(path) as d:
+def test_without_writeback_a_change_in_place_is_the_callers_own(store: Store) -> None:
+    with store.open("plain") as d:
         d["ada"] = []
         d["ada"].append(1)
         d.sync()
         assert d["ada"] == []
 
 
-def test_only_what_has_changed_is_written(d: kvmap.KVMap[Any]) -> None:
-    before = on_disk(d)
+def test_only_what_has_changed_is_written(d: AnyMap, engine: Engine) -> None:
+    before = engine.version
     assert len(list(d.items())) == len(d.copy()) == 3
     d["bob"]["tags"].append(1)
     d["bob"]["tags"].pop()
     d["bob"]["tags"] = ()
     d.sync()
-    assert on_disk(d) == before
+    assert engine.version == before
     d["bob"]["tags"] = [1]
     d.sync()
-    lines = b"".join(on_disk(d).values()).rstrip(b"\0").count(b"\n")
-    assert lines == 4, "three entries, and the one that has changed"
-    after = on_disk(d)
+    assert engine.version == before + 1, "the one that has changed"
     d.sync()
-    assert on_disk(d) == after
+    assert engine.version == before + 1
 
 
-def test_what_was_stored_is_what_is_handed_out(d: kvmap.KVMap[Any]) -> None:
+def test_what_was_stored_is_what_is_handed_out(d: AnyMap, closed: Contents) -> None:
     mine = [1]
     for store in (
         lambda: d.__setitem__("x", mine),
@@ -109,10 +133,10 @@ def test_what_was_stored_is_what_is_handed_out(d: kvmap.KVMap[Any]) -> None:
         store()
         assert d["x"] is mine
         mine.append(len(mine))
-    assert closed(d)["x"] == mine == [1, 1, 2, 3, 4, 5]
+    assert closed()["x"] == mine == [1, 1, 2, 3, 4, 5]
 
 
-def test_every_way_of_reading_hands_out_the_same_object(d: kvmap.KVMap[Any]) -> None:
+def test_every_way_of_reading_hands_out_the_same_object(d: AnyMap) -> None:
     ada = d["ada"]
     for again in (
         d["ada"],
@@ -130,17 +154,17 @@ def test_every_way_of_reading_hands_out_the_same_object(d: kvmap.KVMap[Any]) -> 
     assert d.popitem()[1] is eve
 
 
-def test_iteration_hands_out_what_it_remembers(d: kvmap.KVMap[Any], tmp_path: Path) -> None:
+def test_iteration_hands_out_what_it_remembers(d: AnyMap, stored: Contents) -> None:
     for key, value in d.items():
         value["n"] = len(key) - 2
     for value in d.values():
         value["n"] += 1
     assert [value["n"] for value in d.values()] == [2, 2, 2]
     d.sync()
-    assert [value["n"] for value in stored(d, tmp_path / "copy").values()] == [2, 2, 2]
+    assert [value["n"] for value in stored().values()] == [2, 2, 2]
 
 
-def test_a_key_that_was_removed_does_not_come_back(d: kvmap.KVMap[Any]) -> None:
+def test_a_key_that_was_removed_does_not_come_back(d: AnyMap, closed: Contents) -> None:
     ada, bob, eve = d["ada"], d["bob"], d["eve"]
     del d["ada"]
     assert d.pop("bob") is bob
@@ -150,14 +174,14 @@ def test_a_key_that_was_removed_does_not_come_back(d: kvmap.KVMap[Any]) -> None:
     d.sync()
     assert dict(d) == {}
     d["ada"] = "new"
-    assert closed(d) == {"ada": "new"}
+    assert closed() == {"ada": "new"}
 
 
-def test_clear_forgets_what_was_handed_out(d: kvmap.KVMap[Any]) -> None:
+def test_clear_forgets_what_was_handed_out(d: AnyMap, closed: Contents) -> None:
     d["ada"]["tags"].append("lost")
     d.clear()
     d["bob"] = 1
-    assert closed(d) == {"bob": 1}
+    assert closed() == {"bob": 1}
 
 
 class Kept(list[Any]):
@@ -172,12 +196,12 @@ class Kept(list[Any]):
         lambda d, _: d.popitem(),
         lambda d, _: d.clear(),
         lambda d, _: d.update(x=1),
-        lambda d, clock: (d.expire("x", 1), clock.wait(1), len(d)),
+        lambda d, clock: (d.expire("x", 1), clock.wait(1), d.sync()),
     ],
     ids=["del", "pop", "popitem", "clear", "update", "expire"],
 )
 def test_what_was_removed_is_not_held_in_memory(
-    d: kvmap.KVMap[Any], clock: Clock, remove: Callable[[kvmap.KVMap[Any], Clock], object]
+    d: AnyMap, clock: Clock, remove: Callable[[AnyMap, Clock], object]
 ) -> None:
     d["x"] = Kept()
     kept = weakref.ref(d["x"])
@@ -188,15 +212,15 @@ def test_what_was_removed_is_not_held_in_memory(
     assert kept() is None
 
 
-def test_an_overwrite_takes_the_place_of_what_was_handed_out(d: kvmap.KVMap[Any]) -> None:
+def test_an_overwrite_takes_the_place_of_what_was_handed_out(d: AnyMap, closed: Contents) -> None:
     old = d["ada"]
     d["ada"] = {"tags": ["new"]}
     old["tags"].append("lost")
     assert d["ada"] == {"tags": ["new"]}
-    assert closed(d)["ada"] == {"tags": ["new"]}
+    assert closed()["ada"] == {"tags": ["new"]}
 
 
-def test_its_deadline_is_kept(d: kvmap.KVMap[Any], clock: Clock) -> None:
+def test_its_deadline_is_kept(d: AnyMap, clock: Clock) -> None:
     d.set("token", [], ttl=60)
     clock.wait(20)
     d["token"].append(1)
@@ -210,7 +234,7 @@ def test_its_deadline_is_kept(d: kvmap.KVMap[Any], clock: Clock) -> None:
     assert d.ttl("token") == 100
 
 
-def test_what_has_expired_does_not_come_back(d: kvmap.KVMap[Any], clock: Clock) -> None:
+def test_what_has_expired_does_not_come_back(d: AnyMap, clock: Clock, closed: Contents) -> None:
     for key in ("token", "other"):
         d.set(key, ["old"], ttl=60)
         d[key].append("lost")
@@ -226,24 +250,24 @@ def test_what_has_expired_does_not_come_back(d: kvmap.KVMap[Any], clock: Clock) 
     with d.edit("token", []) as token:
         assert token == []
     d["token"].append(1)
-    after = closed(d)
+    after = closed()
     assert (after["token"], after["other"]) == ([1], ["new"])
 
 
-def test_what_a_transaction_changes_in_place_is_part_of_it(
-    d: kvmap.KVMap[Any], tmp_path: Path
-) -> None:
+def test_what_a_transaction_changes_in_place_is_part_of_it(d: AnyMap, stored: Contents) -> None:
     with d.transaction():
         d["ada"]["tags"].append(1)
         d["bob"]["tags"].append(2)
         d["new"] = []
         d["new"].append(3)
     assert (d["ada"]["tags"], d["bob"]["tags"], d["new"]) == ([1], [2], [3])
-    after = stored(d, tmp_path / "copy")
+    after = stored()
     assert (after["ada"]["tags"], after["bob"]["tags"], after["new"]) == ([1], [2], [3])
 
 
-def test_a_transaction_that_is_undone_undoes_changes_in_place_too(d: kvmap.KVMap[Any]) -> None:
+def test_a_transaction_that_is_undone_undoes_changes_in_place_too(
+    d: AnyMap, closed: Contents
+) -> None:
     d["ada"]["tags"].append("before")
     with pytest.raises(ZeroDivisionError), d.transaction():
         d["ada"]["tags"].append("undone")
@@ -255,11 +279,11 @@ def test_a_transaction_that_is_undone_undoes_changes_in_place_too(d: kvmap.KVMap
     expected = {name: {"name": name, "tags": []} for name in ("ada", "bob", "eve")}
     expected["ada"]["tags"] = ["before"]
     assert d.copy() == expected
-    assert closed(d) == expected
+    assert closed() == expected
 
 
 def test_a_transaction_is_undone_where_json_cannot_hold_a_change_in_place(
-    d: kvmap.KVMap[Any],
+    d: AnyMap,
 ) -> None:
     with pytest.raises(TypeError, match=r"value\['tags'\]\[0\]: set"), d.transaction():
         d["ada"]["tags"].append(1)
@@ -267,29 +291,29 @@ def test_a_transaction_is_undone_where_json_cannot_hold_a_change_in_place(
     assert (d["ada"]["tags"], d["bob"]["tags"]) == ([], [])
 
 
-def test_sync_in_a_transaction_writes_into_it(d: kvmap.KVMap[Any], tmp_path: Path) -> None:
+def test_sync_in_a_transaction_writes_into_it(d: AnyMap, stored: Contents) -> None:
     with pytest.raises(ZeroDivisionError), d.transaction():
         d["ada"]["tags"].append("undone")
         d.sync()
         1 / 0
     assert d["ada"]["tags"] == []
     d.sync()
-    assert stored(d, tmp_path / "copy")["ada"]["tags"] == []
+    assert stored()["ada"]["tags"] == []
 
 
-def test_an_edit_works_on_what_was_handed_out(d: kvmap.KVMap[Any], tmp_path: Path) -> None:
+def test_an_edit_works_on_what_was_handed_out(d: AnyMap, stored: Contents) -> None:
     ada = d["ada"]
     with d.edit("ada") as same:
         assert same is ada
         same["tags"].append(1)
-    assert stored(d, tmp_path / "copy")["ada"]["tags"] == [1], "at the end of the block"
+    assert stored()["ada"]["tags"] == [1], "at the end of the block"
     with d.edit("new", []) as new:
         new.append(1)
     assert d["new"] is new
 
 
 def test_an_edit_that_raises_undoes_its_own_changes_and_keeps_those_before(
-    d: kvmap.KVMap[Any], tmp_path: Path
+    d: AnyMap, stored: Contents
 ) -> None:
     d["ada"]["tags"].append("before")
     with pytest.raises(ZeroDivisionError), d.edit("ada") as user:
@@ -297,11 +321,11 @@ def test_an_edit_that_raises_undoes_its_own_changes_and_keeps_those_before(
         1 / 0
     assert d["ada"]["tags"] == ["before"]
     d.sync()
-    assert stored(d, tmp_path / "copy")["ada"]["tags"] == ["before"]
+    assert stored()["ada"]["tags"] == ["before"]
 
 
 def test_what_json_can_no_longer_hold_raises_at_sync_and_the_others_are_written(
-    d: kvmap.KVMap[Any], tmp_path: Path
+    d: AnyMap, stored: Contents
 ) -> None:
     d["ada"]["tags"].append(1)
     d["bob"]["tags"].append({1})
@@ -309,67 +333,89 @@ def test_what_json_can_no_longer_hold_raises_at_sync_and_the_others_are_written(
     with pytest.raises(TypeError, match=r"value\['tags'\]\[0\]: set") as caught:
         d.sync()
     assert any("'bob'" in note for note in caught.value.__notes__), "which of the values it was"
-    after = stored(d, tmp_path / "copy")
+    after = stored()
     assert [after[name]["tags"] for name in after] == [[1], [], [1]]
     d["bob"]["tags"].clear()  # it can be mended
     d["bob"]["tags"].append(2)
     d.sync()
-    assert stored(d, tmp_path / "again")["bob"]["tags"] == [2]
+    assert stored()["bob"]["tags"] == [2]
 
 
 def test_what_json_can_no_longer_hold_raises_at_close_which_closes_all_the_same(
-    d: kvmap.KVMap[Any],
+    d: AnyMap, closed: Contents
 ) -> None:
     d["ada"]["tags"].append(float("nan"))
     d["bob"]["tags"].append(1)
     with pytest.raises(ValueError, match=r"value\['tags'\]\[0\]: nan"):
         d.close()
     assert d.closed
-    after = closed(d)
+    after = closed()
     assert (after["ada"]["tags"], after["bob"]["tags"]) == ([], [1])
 
 
-def test_whatever_encode_raises_for_one_value_the_others_are_written(
-    path: Path, tmp_path: Path
-) -> None:
-    with kvmap.open(path, encode=lambda value: value["x"], writeback=True) as d:
+def test_whatever_encode_raises_for_one_value_the_others_are_written(store: Store) -> None:
+    engine = store.engine("encoded")
+    with map_before(engine, encode=lambda value: value["x"], writeback=True) as d:
         d.update(bad={"x": 1}, good={"x": 1})
         d["bad"].clear()
         d["good"]["x"] = 2
         with pytest.raises(KeyError, match="x"):
             d.sync()
-        assert stored(d, tmp_path / "copy") == {"bad": 1, "good": 2}
+        assert contents(engine) == {"bad": 1, "good": 2}
         del d["bad"]
 
 
-def test_a_value_that_has_grown_over_the_limit_raises_at_sync(path: Path) -> None:
-    with kvmap.open(path, limits=kvmap.Limits(value_bytes=10), writeback=True) as d:
+def test_a_value_that_has_grown_over_the_limit_raises_at_sync(store: Store) -> None:
+    engine = store.engine("small", limits=kvmap.Limits(value_bytes=10))
+    with map_before(engine, writeback=True) as d:
         d["x"] = [1]
         d["x"].extend(range(20))
         with pytest.raises(kvmap.LimitError):
             d.sync()
+        assert contents(engine) == {"x": [1]}
         d["x"] = [2]
-    with kvmap.open(path) as d:
-        assert d["x"] == [2]
+        d["x"].append(3)
+        d.sync()
+        assert contents(engine) == {"x": [2, 3]}
 
 
-def test_backup_has_the_changes(d: kvmap.KVMap[Any], tmp_path: Path) -> None:
-    d["ada"]["tags"].append(1)
-    d.backup(tmp_path / "copy")
-    with kvmap.open(tmp_path / "copy") as copy:
-        assert copy["ada"]["tags"] == [1]
+def test_a_committed_transaction_keeps_what_was_changed_in_place_before_it(
+    d: AnyMap, stored: Contents
+) -> None:
+    d["ada"]["tags"].append("before")
+    ada = d["ada"]
+    with d.transaction():
+        d["bob"]["tags"].append("inside")
+        assert d["ada"]["tags"] == ["before"]
+        assert in_thread(lambda: stored()["ada"]["tags"]) == ["before"], "no part of the block"
+    assert d["ada"] is ada
+    assert (d["ada"]["tags"], d["bob"]["tags"]) == (["before"], ["inside"])
+    assert (stored()["ada"]["tags"], stored()["bob"]["tags"]) == (["before"], ["inside"])
+    d["ada"]["tags"].append("after")
+    d.sync()
+    assert stored()["ada"]["tags"] == ["before", "after"]
 
 
-def test_a_store_that_is_open_to_read_hands_out_and_writes_nothing(d: kvmap.KVMap[Any]) -> None:
-    d.close()
-    before = on_disk(d)
-    with kvmap.open(d.path, "r", writeback=True) as reading:
+def test_backup_has_the_changes(kept: Store) -> None:
+    with kept.open(writeback=True) as d:
+        d["ada"] = []
+        d["ada"].append(1)
+        d.backup(kept.folder / "copy")
+    with kept.open("copy") as copy:
+        assert copy["ada"] == [1]
+
+
+def test_a_store_that_is_open_to_read_hands_out_and_writes_nothing(kept: Store) -> None:
+    with kept.open() as d:
+        d["ada"] = []
+    before = files_of(d.path)
+    with kept.open("store", "r", writeback=True) as reading:
         assert reading["ada"] is reading["ada"]
-        reading["ada"]["tags"].append("lost")
-    assert on_disk(d) == before
+        reading["ada"].append("lost")
+    assert files_of(d.path) == before
 
 
-def test_memoized_results_are_remembered_too(d: kvmap.KVMap[Any]) -> None:
+def test_memoized_results_are_remembered_too(d: AnyMap) -> None:
     @d.memoize(key=lambda: "result")
     def result() -> list[int]:
         return []
