@@ -13,7 +13,8 @@ from importlib import import_module
 
 from kvmap.cli import screen
 from kvmap.cli.arguments import parser
-from kvmap.cli.words import explain
+from kvmap.cli.places import shown
+from kvmap.cli.words import command, explain
 from kvmap.errors import CorruptStoreError, KVMapError
 
 _INTERRUPTED = {
@@ -42,15 +43,17 @@ def main(arguments: list[str] | None = None) -> int:
         return 141
     except CorruptStoreError as error:
         screen.say(f"{error.file}, byte {error.offset}: {error.reason}")
-        screen.say(f"`kvmap verify {args.store}` lists all damage")
+        screen.say(f"{command('verify', _store(args))} lists all damage")
         return 1
     except (KVMapError, OSError) as error:
-        message = explain(error)
-        for command in ("repair", "verify"):
-            message = message.replace(f"`kvmap {command}`", f"`kvmap {command} {args.store}`")
-        screen.say(message)
+        screen.say(explain(error, _store(args), may_wait="timeout" in args))
         _silence()
         return 2
+
+
+def _store(args: Namespace) -> str:
+    """What messages call the command's store; `completion` has none."""
+    return shown(args.store) if "store" in args else ""
 
 
 def _run(args: Namespace) -> int:

@@ -44,19 +44,15 @@ def _command(commands: Any, name: str, module: str, *, function: str = "") -> Co
     return made
 
 
-def _store_command(commands: Any, name: str, module: str, *, function: str = "") -> Command:
+def _store_command(
+    commands: Any, name: str, module: str, *, function: str = "", waits: bool = True
+) -> Command:
     made = _command(commands, name, module, function=function)
     made.add_argument(
         "store", metavar="STORE", help="a directory, or a URL such as redis://host/0/name"
     )
-    made.add_argument(
-        "--timeout",
-        type=_time,
-        default=0.0,
-        metavar="TIME",
-        help="to write: how long to wait for whoever has the store open (default: not at all); "
-        "on a server: for each answer",
-    )
+    if waits:
+        made.add_argument("--timeout", type=_time, default=0.0, metavar="TIME", help=texts.TIMEOUT)
     return made
 
 
@@ -176,16 +172,16 @@ def _care(commands: Any) -> None:
     one.add_argument("--shards", type=_number, metavar="N", help="for a new store: a power of two")
     _prints_json(one)
 
-    one = _store_command(commands, "verify", "care")
+    one = _store_command(commands, "verify", "care", waits=False)
     _prints_json(one)
 
-    one = _store_command(commands, "repair", "care")
+    one = _store_command(commands, "repair", "care", waits=False)
     _prints_json(one)
 
     one = _store_command(commands, "compact", "care")
     _prints_json(one)
 
-    one = _store_command(commands, "backup", "care")
+    one = _store_command(commands, "backup", "care", waits=False)
     one.add_argument("target", metavar="TARGET", help="a directory that is not there, or empty")
 
     one = _command(commands, "completion", "care")

@@ -14,9 +14,8 @@ from kvmap.cli.keys_given import write_json
 from kvmap.cli.places import must_have_files, open_to_read, open_to_write, shown
 from kvmap.cli.progress import Progress
 from kvmap.cli.quantities import amount, size
-from kvmap.cli.words import Refused, in_words
+from kvmap.cli.words import Refused, command, refusing
 from kvmap.cli.writing import seconds
-from kvmap.errors import KVMapError
 from kvmap.limits import Limits
 from kvmap.moving import durations
 from kvmap.settings import Settings
@@ -51,7 +50,7 @@ def verify(args: Namespace) -> int:
     count = len(found.damage)
     screen.say(
         f"{args.store} is damaged in {count:,} place{'s' if count > 1 else ''}; "
-        f"`kvmap repair {args.store}` keeps what is whole"
+        f"{command('repair', args.store)} keeps what is whole"
     )
     return 1
 
@@ -81,14 +80,9 @@ def _place(damage: kvmap.Damage) -> str:
 
 def backup(args: Namespace) -> int:
     must_have_files(args.store, "back up")
-    with open_to_read(args.store, args.timeout, whole=True) as d:
-        with Progress("backup", "bytes") as progress:
-            try:
-                d.backup(args.target, progress)
-            except KVMapError:
-                raise
-            except ValueError as error:  # for instance inside the store
-                raise Refused(in_words(str(error))) from None
+    with open_to_read(args.store, 0, whole=True) as d:
+        with Progress("backup", "bytes") as progress, refusing():  # a target inside the store
+            d.backup(args.target, progress)
         copied = amount(len(d), "entries")
     screen.note(f"copied {copied} to {args.target}")
     return 0
@@ -102,20 +96,16 @@ def config(args: Namespace) -> int:
             settings = d.settings
     else:
         with open_to_write(args.store, args.timeout, new=True, **made) as d:
-            try:
-                if changed:
+            if changed:
+                with refusing():
                     _configure(d, args)
-            except KVMapError:
-                raise
-            except (TypeError, ValueError) as error:
-                raise Refused(in_words(str(error))) from None
             settings = d.settings
     if args.json:
         write_json(settings.to_json())
     elif not changed and not made:
         screen.write_text(shown(args.store))
         for name, value in _in_rows(settings):
-            screen.write_text(f"  {name:<12}  {value}")
+            screen.write_text(f"  {name:<13}  {value}")
     return 0
 
 

@@ -22,6 +22,10 @@ Exit codes: 0 all is well; 1 a key is missing, entries were left out, or the sto
 2 wrong use or refused; 130 interrupted.
 """
 
+TIMEOUT: Final = (
+    "to write: how long to wait for whoever has the store open (default: not at all); on a server: "
+    "for each answer"
+)
 STATS_LIMIT: Final = "how many of the largest entries and prefixes (default: 10)"
 LOAD_FROM: Final = "what SOURCE is (default: what its name and its content say)"
 LOAD_CELLS: Final = "a cell of a CSV or TSV file that is JSON, such as 17 or true, is what it says"
@@ -115,11 +119,11 @@ the bytes of each key prefix: what stands before the first of `:`, `/`, `|` and 
         """Makes the store where there is none. Deadlines and
 the order are kept. A load that was interrupted goes on when it is run again.
 
-SOURCE is JSON Lines, {"key": …, "value": …, "expires": …} or "ttl" each; one JSON object; CSV or
-TSV, with names of columns; another store, by path or URL; a tinydb file; or, with --from, a store of
-shelve, sqlitedict or diskcache. These three hold pickles, and reading a pickle runs whatever code is
-in it (CVE-2024-35515 for sqlitedict, CVE-2025-69872 for diskcache): load only what you trust.
-Exits 1 where entries were skipped.""",
+SOURCE is JSON Lines, {"key": …, "value": …, "expires": …} or "ttl" each; one JSON object;
+CSV or TSV, with names of columns; another store, by path or URL; with --from, a tinydb file, or a
+store of shelve, sqlitedict or diskcache. The last three hold pickles, and reading a pickle runs
+whatever code is in it (CVE-2024-35515 for sqlitedict, CVE-2025-69872 for diskcache): load only what
+you trust. Exits 1 where entries were skipped.""",
         """\
   kvmap load sessions sessions.jsonl
   kvmap load cache old_cache/ --from diskcache --on-error skip

@@ -30,7 +30,8 @@ def from_text(text: str, as_json: bool) -> Key:
     try:
         return keys.plain(keys.from_json(decode(text.encode("utf-8", "surrogateescape"))))
     except ValueError as error:
-        raise Refused(f"key {text!r:.80}: {error}") from None
+        hint = "" if text.startswith('"') else f"; with -k a str is written '\"{text:.60}\"'"
+        raise Refused(f"key {text!r:.80}: {error}{hint}") from None
 
 
 def to_text(key: Key, as_json: bool = False) -> str:

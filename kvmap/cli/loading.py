@@ -57,7 +57,8 @@ def load(args: Namespace) -> int:
     except (KVMapError, OSError) as error:
         if not report.loaded:
             raise
-        raise Refused(f"{explain(error)}; {_so_far(report)}; run it again to go on") from None
+        message = explain(error, shown(args.store), may_wait=True)
+        raise Refused(f"{message}; {_so_far(report)}; run it again to go on") from None
     except KeyboardInterrupt:
         screen.say(f"{_so_far(report)}; run it again to go on")
         raise

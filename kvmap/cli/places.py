@@ -11,10 +11,11 @@ from urllib.parse import urlsplit, urlunsplit
 import kvmap
 from kvmap.cli import screen
 from kvmap.cli.progress import Progress
-from kvmap.cli.words import Refused
+from kvmap.cli.words import Refused, refusing
 from kvmap.mapping import KVMap
 
 _URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_SERVERS: Final = ("redis://", "rediss://", "unix://", "valkey://", "valkeys://")
 _MANIFEST: Final = "kvmap.json"
 
 
@@ -62,7 +63,8 @@ def open_to_write(
     existed = os.path.lexists(store)
     if existed and new:
         must_be_directory(store)
-    d = kvmap.open(store, "c" if new else "w", timeout=timeout, **settings)
+    with refusing():
+        d = kvmap.open(store, "c" if new else "w", timeout=timeout, **settings)
     if not existed:
         screen.note(f"made a new store, {store}")
     if whole:
@@ -71,8 +73,13 @@ def open_to_write(
 
 
 def _open_server(store: str, flag: str, timeout: float, **settings: Any) -> KVMap[Any, Any]:
+    if not store.startswith(_SERVERS):
+        raise Refused(
+            f"{shown(store)}: the URL of a server begins with one of {', '.join(_SERVERS)}"
+        )
     try:
-        return kvmap.open(store, flag, timeout=timeout, **settings)
+        with refusing():
+            return kvmap.open(store, flag, timeout=timeout, **settings)
     except FileNotFoundError:
         raise Refused(f"there is no store at {shown(store)}") from None
     except ModuleNotFoundError as error:

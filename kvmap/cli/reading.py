@@ -15,9 +15,10 @@ import orjson
 from kvmap import codecs
 from kvmap.cli import keys_given, screen
 from kvmap.cli.keys_given import to_text, write_json
-from kvmap.cli.places import open_to_read
+from kvmap.cli.places import open_to_read, shown
 from kvmap.cli.progress import Progress
 from kvmap.cli.quantities import span
+from kvmap.cli.words import command
 from kvmap.keys import Key
 from kvmap.mapping import KVMap
 from kvmap.moving import durations
@@ -136,12 +137,12 @@ def _as_long(item: Item, size: int, json_key: bool) -> bytes:
 
 
 def dump(args: Namespace) -> int:
-    shown = sys.stdout is not None and not sys.stdout.isatty()  # else the results show how far
+    drawn = sys.stdout is not None and not sys.stdout.isatty()  # else the results show how far
     code = 0
     with open_to_read(args.store, args.timeout, whole=True) as d:
         every = args.prefix is None and args.pattern is None
         source = Map(d, None if every else _selected(d, args))
-        with Progress("dump", shown=shown) as progress:
+        with Progress("dump", shown=drawn) as progress:
             write = screen.Lines(b"")
             for item in source:
                 if isinstance(item, Unreadable):
@@ -152,9 +153,8 @@ def dump(args: Namespace) -> int:
                     progress(source.done, source.total)
             write.flush()
     if code:
-        screen.say(
-            f"entries are missing from the dump; `kvmap verify {args.store}` lists all damage"
-        )
+        verify = command("verify", shown(args.store))
+        screen.say(f"entries are missing from the dump; {verify} lists all damage")
     return code
 
 

@@ -13,8 +13,8 @@ from kvmap import codecs
 from kvmap.cli import keys_given, screen
 from kvmap.cli.keys_given import say_missing, to_text
 from kvmap.cli.places import open_to_write, shown
-from kvmap.cli.words import Refused, in_words
-from kvmap.errors import KeyExistsError, KVMapError
+from kvmap.cli.words import Refused, refusing
+from kvmap.errors import KeyExistsError
 from kvmap.moving.json_files import decode
 from kvmap.settings import DEFAULT, KEEP, Default
 
@@ -29,19 +29,16 @@ def set(args: Namespace) -> int:
     value = _text(text) if args.text else _json(text)
     with open_to_write(args.store, args.timeout, new=True) as d:
         try:
-            if not args.text and d.settings.codec != "json":
-                value = codecs.make(d.settings.codec).decode(orjson.dumps(value))
-            if args.new:
-                d.create(key, value, ttl=seconds(args.ttl))
-            else:
-                d.set(key, value, ttl=KEEP if args.keep_ttl else seconds(args.ttl))
+            with refusing():
+                if not args.text and d.settings.codec != "json":
+                    value = codecs.make(d.settings.codec).decode(orjson.dumps(value))
+                if args.new:
+                    d.create(key, value, ttl=seconds(args.ttl))
+                else:
+                    d.set(key, value, ttl=KEEP if args.keep_ttl else seconds(args.ttl))
         except KeyExistsError:
             screen.say(f"{shown(args.store)} has key {to_text(key, True)} already")
             return 1
-        except KVMapError:
-            raise
-        except (TypeError, ValueError) as error:
-            raise Refused(in_words(str(error))) from None
     return 0
 
 
@@ -58,10 +55,8 @@ def _json(text: bytes) -> Any:
         value = decode(text)
     except ValueError as error:
         raise Refused(f"the value: {error}; for a str, add --text") from None
-    try:
+    with refusing():
         codecs.make("json").encode(value)
-    except (TypeError, ValueError) as error:
-        raise Refused(f"{in_words(str(error))}") from None
     return value
 
 
@@ -74,13 +69,9 @@ def seconds(ttl: float | None) -> float | Default | None:
 
 def incr(args: Namespace) -> int:
     key = keys_given.from_text(args.key, args.json_key)
-    with open_to_write(args.store, args.timeout, new=True) as d:
-        try:
-            total = d.incr(key, args.by, ttl=KEEP if args.ttl is None else seconds(args.ttl))
-        except KVMapError:
-            raise
-        except (TypeError, ValueError) as error:
-            raise Refused(f"key {to_text(key, True)}: {in_words(str(error))}") from None
+    wrong = refusing(f"key {to_text(key, True)}: ")
+    with open_to_write(args.store, args.timeout, new=True) as d, wrong:
+        total = d.incr(key, args.by, ttl=KEEP if args.ttl is None else seconds(args.ttl))
     screen.write(orjson.dumps(total) + b"\n")
     return 0
 

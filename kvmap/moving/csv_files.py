@@ -91,7 +91,7 @@ class CSV(Source):
 
     def _item(self, row: list[str], number: int) -> Item:
         if len(row) != len(self._names):
-            raise ValueError(f"{len(row)} cells in place of {len(self._names)}")
+            raise ValueError(f"{len(row)} cells, but {len(self._names)} columns")
         cells = dict(zip(self._names, row, strict=True))
         key = cells.pop(self._key)
         if not self._is_entry:
