@@ -31,27 +31,18 @@ class Clock:
 
     def __init__(self, time: float = 1_000_000_000.0) -> None:
         self.time = time
+        self.step = 0.0
+        """Seconds that pass with each look at the clock."""
         self.on_move: Callable[[float], object] = float
         """Called with the new time whenever the test moves it."""
 
     def now(self) -> float:
+        self.time += self.step
         return self.time
 
     def wait(self, seconds: float) -> None:
         self.time += seconds
         self.on_move(self.time)
-
-
-class Ticking(Clock):
-    """Time that passes between any two looks at the clock."""
-
-    def __init__(self, step: float = 0.001) -> None:
-        super().__init__()
-        self.step = step
-
-    def now(self) -> float:
-        self.time += self.step
-        return self.time
 
 
 def killed(d: AnyMap, copy: Path) -> Path:

@@ -10,6 +10,7 @@ import pytest
 from helpers import AnyMap, Clock, killed
 from unsynced import Unsynced
 
+from kvmap.disk.fs import FileSystem
 from kvmap.engine import Engine
 from kvmap.memory import MemoryEngine
 from kvmap.opening import before
@@ -101,9 +102,9 @@ class DiskStore(Store):
         *("compacted, reopened", "compacted, killed", "killed, compacted"),
     )
 
-    def __init__(self, folder: Path, clock: Clock) -> None:
+    def __init__(self, folder: Path, clock: Clock, files: FileSystem | None = None) -> None:
         super().__init__(folder, clock)
-        self.files = Unsynced(clock)
+        self.files = files or Unsynced(clock)
 
     def open_engine(self, name: str, flag: str, change: Change, **options: Any) -> Engine:
         disk = pytest.importorskip("kvmap.disk")

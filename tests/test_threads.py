@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from disk import Unsynced
-from faults import Watched
-from invariants import check
-from model import SOAK
+from helpers import SOAK, AnyMap, Clock, Work, in_thread
+from stores import DiskStore, Store
+from unsynced import Unsynced
+from watched import Watched
 
 import kvmap
 
 THREADS = 8
-SECONDS = 60 if SOAK else 3
+SECONDS = 60 if SOAK else 2
 
 
 @pytest.fixture(autouse=True)
@@ -53,13 +53,13 @@ def run(work: Callable[[int], None], *others: Callable[[int], None]) -> None:
 
 
 @pytest.fixture
-def d(path: Path) -> Iterator[kvmap.KVMap[Any]]:
-    with kvmap.open(path, shards=4) as d:
+def d(store: Store) -> Iterator[AnyMap]:
+    with store.open() as d:
         yield d
-        check(d)
+        store.check(d)
 
 
-def test_eight_threads_increment_and_none_is_lost(d: kvmap.KVMap[Any]) -> None:
+def test_eight_threads_increment_and_none_is_lost(d: AnyMap) -> None:
     d["transaction"] = 0
 
     def increment(_: int) -> None:
@@ -74,7 +74,7 @@ def test_eight_threads_increment_and_none_is_lost(d: kvmap.KVMap[Any]) -> None:
     assert d["transaction"] == THREADS * 100
 
 
-def test_setdefault_and_create_have_one_winner(d: kvmap.KVMap[Any]) -> None:
+def test_setdefault_and_create_have_one_winner(d: AnyMap) -> None:
     got: list[list[int]] = [[] for _ in range(THREADS)]
     created: list[int] = []
 
@@ -92,7 +92,7 @@ def test_setdefault_and_create_have_one_winner(d: kvmap.KVMap[Any]) -> None:
     assert sorted(created) == [*range(100)]
 
 
-def test_pop_and_popitem_give_each_entry_to_one(d: kvmap.KVMap[Any]) -> None:
+def test_pop_and_popitem_give_each_entry_to_one(d: AnyMap) -> None:
     d.update({str(key): key for key in range(600)})
     popped: list[int] = []
 
@@ -114,7 +114,7 @@ def test_pop_and_popitem_give_each_entry_to_one(d: kvmap.KVMap[Any]) -> None:
     assert not d
 
 
-def test_readers_see_an_update_or_a_transaction_whole(d: kvmap.KVMap[Any]) -> None:
+def test_readers_see_an_update_or_a_transaction_whole(d: AnyMap) -> None:
     names = [str(number) for number in range(20)]
     d.update(dict.fromkeys(names, 0))
     running = threading.Semaphore(0)
@@ -139,13 +139,13 @@ def test_readers_see_an_update_or_a_transaction_whole(d: kvmap.KVMap[Any]) -> No
     run(write, read)
 
 
-def test_reads_go_on_during_compaction_and_clear(path: Path) -> None:
-    with kvmap.open(path, shards=1) as d:
+def test_reads_go_on_during_compaction_and_clear(store: Store) -> None:
+    with store.open(shards=1) as d:
         d["kept"] = "kept"
         done = threading.Event()
 
         def write(number: int) -> None:
-            for step in range(150):
+            for step in range(100):
                 d[f"{number} {step % 3}"] = "x" * 1000
             if number == 0:
                 d.compact()
@@ -163,10 +163,10 @@ def test_reads_go_on_during_compaction_and_clear(path: Path) -> None:
             done.set()
 
         run(write, read, finish)
-        check(d)
+        store.check(d)
 
 
-def list_of(d: kvmap.KVMap[Any]) -> list[Any]:
+def list_of(d: AnyMap) -> list[Any]:
     """All items; as with a dict, an insertion by another thread ends the iteration."""
     try:
         return list(d.items())
@@ -175,7 +175,7 @@ def list_of(d: kvmap.KVMap[Any]) -> list[Any]:
         return []
 
 
-def test_a_transaction_is_seen_by_its_own_thread_alone(d: kvmap.KVMap[Any]) -> None:
+def test_a_transaction_is_seen_by_its_own_thread_alone(d: AnyMap) -> None:
     d.update(a=1, b=1)
     seen: list[Any] = []
 
@@ -194,20 +194,19 @@ def test_a_transaction_is_seen_by_its_own_thread_alone(d: kvmap.KVMap[Any]) -> N
     assert seen[1] == [2, False, True, 2, 2, {"a": 2, "new": 2}]
 
 
-def test_other_threads_writes_wait_for_a_transaction(d: kvmap.KVMap[Any]) -> None:
+def test_other_threads_writes_wait_for_a_transaction(d: AnyMap) -> None:
     d["a"] = 0
-    other = threading.Thread(target=d.__setitem__, args=("a", "last"))
     with d.transaction():
-        other.start()
-        other.join(0.05)
+        work = Work(lambda: d.__setitem__("a", "last"))
+        assert work.waits()
         assert d["a"] == 0
         d["a"] = 1
-    other.join(60)
+    work.result()
     assert d["a"] == "last"
 
 
-def test_a_map_closed_by_one_thread_is_closed_for_all(path: Path) -> None:
-    d = kvmap.open(path)
+def test_a_map_closed_by_one_thread_is_closed_for_all(store: Store) -> None:
+    d = store.open()
     d["a"] = 0
 
     def use(_: int) -> None:
@@ -217,17 +216,33 @@ def test_a_map_closed_by_one_thread_is_closed_for_all(path: Path) -> None:
                 len(d), dict(d)
 
     run(use, lambda _: d.close())
-    with kvmap.open(path) as d:
-        assert dict(d) == {"a": 0}
+    if store.is_kept:
+        with store.open() as d:
+            assert dict(d) == {"a": 0}
 
 
-def test_threads_load_a_store_together(path: Path) -> None:
-    with kvmap.open(path, shards=64) as d:
+def test_close_waits_for_the_transaction_of_another_thread(store: Store) -> None:
+    d = store.open()
+    d["a"] = 0
+    with d.transaction():
+        d["a"] = 1
+        work = Work(d.close)
+        assert work.waits()
+        assert not d.closed
+    work.result()
+    assert d.closed
+    if store.is_kept:
+        with store.open() as d:
+            assert d["a"] == 1
+
+
+def test_threads_load_a_store_together(kept: Store) -> None:
+    with kept.open(shards=32) as d:
         d.update({str(key): key for key in range(500)})
     for _ in range(5):
-        with kvmap.open(path) as d:
+        with kept.open() as d:
 
-            def work(number: int, d: kvmap.KVMap[Any] = d) -> None:
+            def work(number: int, d: AnyMap = d) -> None:
                 if number % 2:
                     assert [*d.values()] == [*range(500)]
                 for key in range(number, 500, 7):
@@ -235,12 +250,12 @@ def test_threads_load_a_store_together(path: Path) -> None:
                     d[str(key)] = key
 
             run(work)
-            check(d)
+            kept.check(d)
             assert list(d.values()) == [*range(500)]
 
 
-def test_random_work_of_all_kinds(path: Path) -> None:
-    with kvmap.open(path, shards=2) as d:
+def test_random_work_of_all_kinds(store: Store) -> None:
+    with store.open(shards=2) as d:
 
         def work(number: int) -> None:
             mine: dict[str, Any] = {}
@@ -265,149 +280,117 @@ def test_random_work_of_all_kinds(path: Path) -> None:
                 assert (key in d) == (key in mine)
 
         run(work)
-        check(d)
+        store.check(d)
 
 
-class Refusing:
-    """A lock that nobody may take."""
-
-    def __enter__(self) -> None:
-        raise AssertionError("a read takes a lock")
-
-    def __exit__(self, *exception: object) -> None:
-        pass
-
-
-def test_a_read_takes_no_lock(d: kvmap.KVMap[Any]) -> None:
+def test_reads_go_on_while_another_thread_holds_the_map(d: AnyMap) -> None:
     d.update(a=1, b=2)
-    assert len(d) == 2
-    locks = d._lock, d._gate
-    d._lock = d._gate = Refusing()  # type: ignore[assignment]
-    try:
-        assert (d["a"], d.get("a"), d.get("absent"), "a" in d, len(d)) == (1, 1, None, True, 2)
-        assert [*d] == ["a", "b"]
-        assert [*d.items()] == [("a", 1), ("b", 2)]
-        assert [*d.values()] == [1, 2]
-    finally:
-        d._lock, d._gate = locks
+    with d.transaction():
+        d["a"] = 9
+        assert in_thread(lambda: (d["a"], d.get("a"), d.get("absent"), "a" in d, len(d))) == (
+            *(1, 1, None, True),
+            2,
+        )
+        assert in_thread(lambda: [*d]) == ["a", "b"]
+        assert in_thread(lambda: [*d.items()]) == [("a", 1), ("b", 2)]
+        assert in_thread(lambda: [*d.values()]) == [1, 2]
+        assert in_thread(lambda: d.get_many(["b", "c"])) == {"b": 2}
 
 
-def test_a_read_takes_no_lock_once_all_shards_were_read_one_by_one(path: Path) -> None:
-    with kvmap.open(path, shards=8) as d:
-        d.update({str(key): key for key in range(100)})
-    with kvmap.open(path) as d:
-        assert [d[str(key)] for key in range(100)] == [*range(100)]
-        locks = d._lock, d._gate
-        d._lock = d._gate = Refusing()  # type: ignore[assignment]
-        try:
-            assert (d.get("absent"), "absent" in d, "5" in d, len(d)) == (None, False, True, 100)
-        finally:
-            d._lock, d._gate = locks
-        d["new"] = 1
-        del d["0"]
-        assert [*d] == [*map(str, range(1, 100)), "new"]
-        check(d)
-
-
-class Between:
-    """A lock that lets something happen after it was held for the first time."""
-
-    def __init__(self, lock: Any, happen: Callable[[], object]) -> None:
-        self.lock, self.happen = lock, happen
-
-    def __enter__(self) -> None:
-        self.lock.acquire()
-
-    def __exit__(self, *exception: object) -> None:
-        self.lock.release()
-        happen, self.happen = self.happen, lambda: None
-        happen()
-
-
+@pytest.mark.disk
 @pytest.mark.parametrize("load", [list, lambda d: [d[key] for key in "abcdefgh"]])
-@pytest.mark.parametrize("read", [lambda d: "e" in d, lambda d: d["e"], lambda d: d.get("e")])
+@pytest.mark.parametrize(
+    "read", [lambda d: "e" in d, lambda d: d["e"], lambda d: d.get("e")], ids=["in", "[]", "get"]
+)
 def test_a_read_while_another_thread_loads_the_rest(
-    path: Path, load: Callable[[Any], object], read: Callable[[Any], object]
+    tmp_path: Path, clock: Clock, load: Callable[[Any], object], read: Callable[[Any], object]
 ) -> None:
-    with kvmap.open(path, shards=4) as d:
+    """The other thread reads all shards while the first is reading its own."""
+    files = Watched(Unsynced(clock))
+    store = DiskStore(tmp_path, clock, files)
+    with store.open() as d:
         d.update(dict.fromkeys("abcdefgh", True))
-    with kvmap.open(path) as d:
+    for stop in range(12):
+        with store.open() as d:
+            calls = 0
 
-        def elsewhere() -> None:
-            thread = threading.Thread(target=load, args=(d,))
-            thread.start()
-            thread.join()
+            def elsewhere(
+                name: str, d: AnyMap = d, stop: int = stop, me: int = threading.get_ident()
+            ) -> None:
+                nonlocal calls
+                if threading.get_ident() == me:
+                    calls += 1
+                    if calls == stop:
+                        work = Work(lambda: load(d))
+                        work.waits(0.05)  # it may have to wait for this thread
+                        works.append(work)
 
-        d._gate = Between(d._gate, elsewhere)  # type: ignore[assignment]
-        assert read(d) is True
-        check(d)
+            works: list[Work] = []
+            files.before = elsewhere
+            assert read(d) is True
+            files.before = lambda name: None
+            for work in works:
+                work.result()
+            store.check(d)
 
 
-def overwrite(d: kvmap.KVMap[Any]) -> None:
+def overwrite(d: AnyMap) -> None:
     d["a"] = 2
 
 
-def compact(d: kvmap.KVMap[Any]) -> None:
+def compact(d: AnyMap) -> None:
     d.compact()
 
 
-def commit(d: kvmap.KVMap[Any]) -> None:
+def commit(d: AnyMap) -> None:
     with d.transaction():
         d["a"] = 2
 
 
+@pytest.mark.disk
 @pytest.mark.parametrize("work", [overwrite, compact, commit])
-def test_readers_do_not_wait_for_a_disk(path: Path, work: Callable[[Any], None]) -> None:
-    files = Watched()
+def test_readers_do_not_wait_for_a_disk(
+    tmp_path: Path, clock: Clock, work: Callable[[Any], None]
+) -> None:
+    files = Watched(Unsynced(clock))
+    store = DiskStore(tmp_path, clock, files)
     stuck, go = threading.Event(), threading.Event()
 
     def wait(name: str) -> None:
-        if name in ("sync", "write_through") and threading.current_thread() is worker:
+        if name in ("sync", "sync_directory") and threading.current_thread() is worker:
             stuck.set()
             assert go.wait(60)
 
-    with kvmap.open(path, shards=1, sync=True, files=files) as d:
+    with store.open(shards=1, sync=True) as d:
         d.update(a=0, b=0)
         d.set("later", 1, ttl=1000)
         d["a"] = 1
         assert len(d) == 3
         worker = threading.Thread(target=work, args=(d,))
-        read: list[Any] = []
-
-        def reads() -> None:
-            read.append((d["a"], d.get("a"), d["later"], d.get("absent"), "b" in d, len(d)))
-            read.append(dict(d.items()))
-
-        reader = threading.Thread(target=reads, daemon=True)
         files.before = wait
         worker.start()
         try:
             assert stuck.wait(60)
-            reader.start()
-            reader.join(10)
-            assert read == [(1, 1, 1, None, True, 3), {"a": 1, "b": 0, "later": 1}]
+            assert in_thread(
+                lambda: (d["a"], d.get("a"), d["later"], d.get("absent"), "b" in d, len(d))
+            ) == (1, 1, 1, None, True, 3)
+            assert in_thread(lambda: dict(d.items())) == {"a": 1, "b": 0, "later": 1}
         finally:
             go.set()
             worker.join()
         assert d["a"] == (1 if work is compact else 2)
-        check(d)
+        store.check(d)
 
 
-class Running(Unsynced):
-    """A millisecond passes with each look, so that deadlines come."""
-
-    def now(self) -> float:
-        self.time += 0.001
-        return self.time
-
-
-def test_eight_threads_do_all_there_is_for_a_while(path: Path) -> None:
+def test_eight_threads_do_all_there_is_for_a_while(store: Store) -> None:
     """No exception but those a dict would raise, no lost update, no value that was never written."""
-    d = kvmap.open(path, shards=4, files=Running())
+    d = store.open()
+    store.clock.step = 0.001
     numbers = [0] * THREADS
     """How many values each thread has made so far; it counts before it writes."""
     models: list[dict[str, Any]] = [{} for _ in range(THREADS)]
     counted = [0] * THREADS
+    summed = [0] * THREADS
     done = [0] * THREADS
     end = time.monotonic() + SECONDS
 
@@ -429,6 +412,8 @@ def test_eight_threads_do_all_there_is_for_a_while(path: Path) -> None:
         match chance.randrange(9):
             case 0 | 1 | 2:
                 d[key] = mine[key] = value(number)
+                d.incr("sum")
+                summed[number] += 1
             case 3:
                 assert d.pop(key, None) == mine.pop(key, None)
             case 4:
@@ -492,16 +477,17 @@ def test_eight_threads_do_all_there_is_for_a_while(path: Path) -> None:
 
     with d:
         run(work)
-        check(d)
+        store.clock.step = 0
+        store.check(d)
         found = d.copy()
-    for again in (found, kvmap_at(path)):
-        assert again.get("count", 0) == sum(counted)
+    again = [found]
+    if store.is_kept:
+        with store.open() as d:
+            store.check(d)
+            again.append(d.copy())
+    for found in again:
+        assert found.get("count", 0) == sum(counted)
+        assert found.get("sum", 0) == sum(summed)
         for number, mine in enumerate(models):
-            assert {k: v for k, v in again.items() if k.startswith(f"{number} ")} == mine
+            assert {k: v for k, v in found.items() if str(k).startswith(f"{number} ")} == mine
     print(f"{sum(done)} steps, {sum(numbers)} values written in {SECONDS} s")
-
-
-def kvmap_at(path: Path) -> dict[Any, Any]:
-    with kvmap.open(path) as d:
-        check(d)
-        return d.copy()
