@@ -31,11 +31,10 @@ class SqliteDict(Source):
             self._file.close()
             raise
 
-    def _quoted(self, table: str | None) -> str:
+    def _quoted(self, named: str | None) -> str:
         names = self._file.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
         found = [name for (name,) in names if self._columns(name) == ["key", "value"]]
-        if table is None:
-            table = found[0] if len(found) == 1 else "unnamed"
+        table: str = named or (found[0] if len(found) == 1 else "unnamed")
         if table not in found:
             has = ", ".join(map(repr, found)) or "none"
             raise SourceError(f"{self._path} has no sqlitedict table {table!r}; it has {has}")

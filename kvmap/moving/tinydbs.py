@@ -42,8 +42,10 @@ class TinyDB(Source):
 
 
 def _are_tables(found: Any) -> bool:
-    return type(found) is dict and all(
-        type(table) is dict
-        and all(number.isdecimal() and type(document) is dict for number, document in table.items())
-        for table in found.values()
+    return isinstance(found, dict) and all(map(_is_table, found.values()))
+
+
+def _is_table(found: Any) -> bool:
+    return isinstance(found, dict) and all(
+        number.isdecimal() and isinstance(document, dict) for number, document in found.items()
     )
