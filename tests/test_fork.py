@@ -1,4 +1,7 @@
-"""A forked child can't use the parent's map and harms nothing; the parent goes on."""
+"""A forked child can't use the parent's map and harms nothing; the parent goes on.
+
+A map in memory is the child's own from the fork on, as a dict is.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import files_of
-from invariants import check
+from helpers import AnyMap, Work, files_of
+from stores import Store
 
 import kvmap
 
-USES: dict[str, Callable[[kvmap.KVMap[Any]], object]] = {
+USES: dict[str, Callable[[AnyMap], object]] = {
     "get": lambda d: d["a"],
     "get with default": lambda d: d.get("absent", 0),
     "contains": lambda d: "a" in d,
@@ -42,10 +45,15 @@ USES: dict[str, Callable[[kvmap.KVMap[Any]], object]] = {
     "transaction": lambda d: d.transaction().__enter__(),
     "edit": lambda d: d.edit("a").__enter__(),
     "with": lambda d: d.__enter__(),
+    "get_many": lambda d: d.get_many(["a"]),
+    "set_many": lambda d: d.set_many({"a": 2}),
+    "delete_many": lambda d: d.delete_many(["a"]),
+    "incr": lambda d: d.incr("a"),
+    "configure": lambda d: d.configure(ttl=5),
 }
 
 
-def not_refused(d: kvmap.KVMap[Any]) -> list[str]:
+def not_refused(d: AnyMap) -> list[str]:
     """The uses that do not raise StoreClosedError."""
     wrong = []
     for name, use in USES.items():
@@ -79,10 +87,10 @@ def forked(work: Callable[[], object]) -> list[Any]:
 
 @pytest.mark.parametrize("loaded", [True, False], ids=["loaded", "not loaded"])
 @pytest.mark.parametrize("inside", [True, False], ids=["in a transaction", "outside"])
-def test_every_use_in_the_child_is_refused(path: Path, loaded: bool, inside: bool) -> None:
-    with kvmap.open(path) as d:
+def test_every_use_in_the_child_is_refused(kept: Store, loaded: bool, inside: bool) -> None:
+    with kept.open() as d:
         d.update(a=1, b=2)
-    with kvmap.open(path) as d:
+    with kept.open() as d:
         if loaded:
             assert len(d) == 2
         if inside:
@@ -94,14 +102,14 @@ def test_every_use_in_the_child_is_refused(path: Path, loaded: bool, inside: boo
             d.update(c=3, d=4)
             assert forked(lambda: not_refused(d)) == [[]]
         assert dict(d) == {"a": 1, "b": 2, "c": 3, "d": 4}
-        check(d)
-    with kvmap.open(path) as d:
+        kept.check(d)
+    with kept.open() as d:
         assert dict(d) == {"a": 1, "b": 2, "c": 3, "d": 4}
 
 
 @pytest.mark.parametrize("iterator", [iter, lambda d: iter(d.items()), reversed])
 def test_an_iterator_under_way_ends_in_the_child(
-    path: Path, iterator: Callable[[Any], Any]
+    kept: Store, iterator: Callable[[Any], Any]
 ) -> None:
     def goes_on() -> str:
         try:
@@ -110,7 +118,7 @@ def test_an_iterator_under_way_ends_in_the_child(
             return type(error).__name__
         return "went on"
 
-    with kvmap.open(path) as d:
+    with kept.open() as d:
         d.update(a=1, b=2, c=3)
         under_way = iterator(d)
         next(under_way)
@@ -118,52 +126,53 @@ def test_an_iterator_under_way_ends_in_the_child(
         assert len(list(under_way)) == 2
 
 
-def test_no_end_of_a_child_touches_the_store(path: Path) -> None:
+def test_no_end_of_a_child_touches_the_store(kept: Store) -> None:
     def closes() -> bool:
         d.close()
         d.__exit__(None, None, None)
         return d.closed
 
-    with kvmap.open(path) as d:
+    with kept.open() as d:
         d.update(a=1, b=2)
+        path = d.path
         before = files_of(path)
         assert forked(closes) == [True]
         assert forked(lambda: None) == [None]  # closed at exit
         assert files_of(path) == before
         with pytest.raises(kvmap.StoreLockedError):
-            kvmap.open(path)
+            kept.open()
         assert forked(lambda: d.closed) == [True]
         d["c"] = 3
-        check(d)
-    with kvmap.open(path) as d:
+        kept.check(d)
+    with kept.open() as d:
         assert dict(d) == {"a": 1, "b": 2, "c": 3}
 
 
-def test_the_child_opens_the_store_once_the_parent_let_go(path: Path) -> None:
-    d = kvmap.open(path)
+def test_the_child_opens_the_store_once_the_parent_let_go(kept: Store) -> None:
+    d = kept.open()
     d["a"] = 1
 
     def is_locked() -> str:
         try:
-            kvmap.open(path).close()
+            kept.open().close()
         except kvmap.StoreLockedError:
             return "locked"
         return "free"
 
     def opens() -> dict[Any, Any]:
-        with kvmap.open(path) as again:
+        with kept.open() as again:
             again["child"] = os.getpid()
             return again.copy()
 
     assert forked(is_locked) == ["locked"]
     d.close()
     (found,) = forked(opens)
-    with kvmap.open(path) as d:
+    with kept.open() as d:
         assert dict(d) == found
         assert list(d) == ["a", "child"]
 
 
-def test_forks_while_other_threads_write(path: Path) -> None:
+def test_forks_while_other_threads_write(kept: Store) -> None:
     stop = threading.Event()
     written = [0] * 3
 
@@ -174,7 +183,7 @@ def test_forks_while_other_threads_write(path: Path) -> None:
                 d[f"thread {number}"] = written[number]
                 d["last"] = number
 
-    with kvmap.open(path, shards=4) as d:
+    with kept.open() as d:
         threads = [threading.Thread(target=writes, args=(number,)) for number in range(3)]
         for thread in threads:
             thread.start()
@@ -186,7 +195,7 @@ def test_forks_while_other_threads_write(path: Path) -> None:
             for thread in threads:
                 thread.join()
         assert [d[f"thread {number}"] for number in range(3)] == written
-        check(d)
+        kept.check(d)
 
 
 def opens_elsewhere(path: Path, key: str, parent: int) -> str:
@@ -202,6 +211,7 @@ def opens_elsewhere(path: Path, key: str, parent: int) -> str:
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+@pytest.mark.disk
 def test_workers_of_multiprocessing_take_turns(path: Path, method: str) -> None:
     with kvmap.open(path) as d:
         d["count"] = 0
@@ -229,7 +239,47 @@ def test_workers_of_multiprocessing_take_turns(path: Path, method: str) -> None:
         ]
 
 
-def test_a_map_is_not_sent_to_a_worker(path: Path) -> None:
+def test_a_map_is_not_sent_to_a_worker(store: Store) -> None:
     context: Any = multiprocessing.get_context("spawn")
-    with kvmap.open(path) as d, pytest.raises(TypeError, match="pickled"):
+    with store.open() as d, pytest.raises(TypeError, match="pickled"):
         context.Process(target=len, args=(d,)).start()
+
+
+def test_a_map_in_memory_is_the_childs_own() -> None:
+    def uses() -> tuple[Any, ...]:
+        d["child"] = 1
+        with d.transaction():
+            d["a"] += 1
+        with d.edit("list") as some:
+            some.append(2)
+        return d.copy(), d.incr("n"), d.in_block, d.closed
+
+    with kvmap.open(":memory:") as d:
+        d.update(a=1, list=[1])
+        expected = ({"a": 2, "list": [1, 2], "child": 1}, 1, False, False)
+        assert forked(uses) == [expected]
+        with d.transaction():
+            d["undone"] = 1
+            assert forked(uses) == [expected], "none of the parent's threads is in the child"
+        assert d.copy() == {"a": 1, "list": [1], "undone": 1}
+
+
+def test_a_child_forked_while_another_thread_writes_in_memory_does_not_hang() -> None:
+    stop = threading.Event()
+
+    def writes() -> None:
+        while not stop.is_set():
+            with d.transaction():
+                d.incr("n")
+            d.update(dict.fromkeys("abc", 1))
+
+    with kvmap.open(":memory:") as d:
+        works = [Work(writes) for _ in range(3)]
+        try:
+            for _ in range(10):
+                assert forked(lambda: d.incr("m")) == [1]
+        finally:
+            stop.set()
+            for work in works:
+                work.result()
+        assert "m" not in d
