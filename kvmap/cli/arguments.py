@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import math
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, NoReturn
 
 from kvmap.cli import help_texts as texts
-from kvmap.cli import screen
-from kvmap.cli.quantities import parse_size
-from kvmap.moving import durations
+from kvmap.cli import option_values, screen
 
 _KINDS: Final = (
     *("auto", "json", "jsonl", "csv", "tsv"),
     *("kvmap", "shelve", "sqlitedict", "diskcache", "tinydb"),
 )
+_FORMS: Final = ("jsonl", "json", "csv", "tsv")
 _CONFLICTS: Final = ("overwrite", "skip", "fail")
 
 
@@ -52,7 +50,9 @@ def _store_command(
         "store", metavar="STORE", help="a directory, or a URL such as redis://host/0/name"
     )
     if waits:
-        made.add_argument("--timeout", type=_time, default=0.0, metavar="TIME", help=texts.TIMEOUT)
+        made.add_argument(
+            "--timeout", type=option_values.time, default=0.0, metavar="TIME", help=texts.TIMEOUT
+        )
     return made
 
 
@@ -79,7 +79,9 @@ def _read_entries(commands: Any) -> None:
     one.add_argument(
         "-l", "--long", action="store_true", help="with the value's bytes and the time left"
     )
-    one.add_argument("-n", "--limit", type=_number, metavar="N", help="at most N keys")
+    one.add_argument(
+        "-n", "--limit", type=option_values.natural, metavar="N", help="at most N keys"
+    )
     one.add_argument("-r", "--reverse", action="store_true", help="newest first")
     _takes_json_key(one, "print every key as JSON, a str in quotes")
     _takes_null(one, "end each key with a zero byte, and print a str as it is")
@@ -90,7 +92,9 @@ def _read_entries(commands: Any) -> None:
     _prints_json(one, "print an object with key, ttl (seconds) and expires (Unix seconds) for each")
 
     one = _store_command(commands, "stats", "figures")
-    one.add_argument("-n", "--limit", type=_number, default=10, metavar="N", help=texts.STATS_LIMIT)
+    one.add_argument(
+        "-n", "--limit", type=option_values.natural, default=10, metavar="N", help=texts.STATS_LIMIT
+    )
     one.add_argument(
         "-q", "--quick", action="store_true", help="leave out what needs reading the values"
     )
@@ -114,7 +118,12 @@ def _write_entries(commands: Any) -> None:
     one = _store_command(commands, "incr", "writing")
     one.add_argument("key", metavar="KEY")
     one.add_argument(
-        "by", metavar="BY", nargs="?", type=_any_number, default=1, help="a number (default: 1)"
+        "by",
+        metavar="BY",
+        nargs="?",
+        type=option_values.number,
+        default=1,
+        help="a number (default: 1)",
     )
     _takes_ttl(one, "an entry that is there keeps its deadline, a new one gets the store's")
     _takes_json_key(one)
@@ -122,7 +131,10 @@ def _write_entries(commands: Any) -> None:
     one = _store_command(commands, "expire", "writing")
     _takes_keys(one)
     one.add_argument(
-        "time", metavar="TIME", type=_ttl, help="from now: 90, 15m, 1h30m, 7d or `forever`"
+        "time",
+        metavar="TIME",
+        type=option_values.ttl,
+        help="from now: 90, 15m, 1h30m, 7d or `forever`",
     )
 
     one = _store_command(commands, "del", "writing", function="del_")
@@ -132,6 +144,7 @@ def _write_entries(commands: Any) -> None:
 def _move(commands: Any) -> None:
     one = _store_command(commands, "dump", "reading")
     _selects(one)
+    one.add_argument("--as", dest="form", choices=_FORMS, default="jsonl", help=texts.DUMP_FORM)
 
     one = _store_command(commands, "load", "loading")
     one.add_argument(
@@ -159,17 +172,23 @@ def _care(commands: Any) -> None:
     _takes_ttl(one, "as it is", " for entries that are written without another one")
     one.set_defaults(limits={})
     for name, type_, does in (
-        ("entries", int, "how many entries the store holds"),
-        ("store-bytes", parse_size, "how large its live records may be: 4096, 64kB, 2GiB"),
-        ("value-bytes", parse_size, "how large one value may be, as JSON"),
-        ("key-chars", int, "how long one key may be"),
+        ("entries", option_values.count_or_none, "how many entries the store holds"),
+        (
+            "store-bytes",
+            option_values.size_or_none,
+            "how large its live records may be: 4096, 64kB, 2GiB",
+        ),
+        ("value-bytes", option_values.size_or_none, "how large one value may be, as JSON"),
+        ("key-chars", option_values.count_or_none, "how long one key may be"),
     ):
         one.add_argument(
-            f"--{name}", action=_Limit, type=_or_none(type_), metavar="N", help=f"{does}, or `none`"
+            f"--{name}", action=_Limit, type=type_, metavar="N", help=f"{does}, or `none`"
         )
     one.add_argument("--evict", choices=["none", "oldest", "sieve"], help=texts.CONFIG_EVICT)
     one.add_argument("--codec", choices=["json", "extended"], help="for a new store")
-    one.add_argument("--shards", type=_number, metavar="N", help="for a new store: a power of two")
+    one.add_argument(
+        "--shards", type=option_values.natural, metavar="N", help="for a new store: a power of two"
+    )
     _prints_json(one)
 
     one = _store_command(commands, "verify", "care", waits=False)
@@ -221,7 +240,7 @@ def _takes_ttl(made: argparse.ArgumentParser, default: str, more: str = "") -> N
     made.add_argument(
         "-t",
         "--ttl",
-        type=_ttl,
+        type=option_values.ttl,
         metavar="TIME",
         help=f"time to live{more}: 90, 15m, 1h30m, 7d or `forever` (default: {default})",
     )
@@ -236,58 +255,6 @@ def _selects(made: argparse.ArgumentParser) -> None:
 
 def _prints_json(made: argparse.ArgumentParser, does: str = "print JSON") -> None:
     made.add_argument("-j", "--json", action="store_true", help=does)
-
-
-# What stands behind an option
-
-
-def _time(text: str) -> float:
-    try:
-        return durations.parse(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def _ttl(text: str) -> float:
-    """A time to live in seconds; infinite for `forever`."""
-    found = math.inf if text == "forever" else _time(text)
-    if found == 0:
-        raise argparse.ArgumentTypeError("a time to live must be above 0")
-    return found
-
-
-def _number(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 up")
-    return int(text)
-
-
-def _any_number(text: str) -> int | float:
-    try:
-        return int(text)
-    except ValueError:
-        pass
-    try:
-        found = float(text)
-    except ValueError:
-        found = math.nan
-    if not math.isfinite(found):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number")
-    return found
-
-
-def _or_none(convert: Any) -> Any:
-    def converted(text: str) -> int | None:
-        if text == "none":
-            return None
-        try:
-            found: int = convert(text)
-        except ValueError as error:
-            message = str(error) if convert is parse_size else f"{text!r} is not a number or `none`"
-            raise argparse.ArgumentTypeError(message) from None
-        return found
-
-    return converted
 
 
 class Parser(argparse.ArgumentParser):

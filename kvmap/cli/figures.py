@@ -11,7 +11,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
-from kvmap import codecs
+from kvmap import codecs, keys
 from kvmap.cli import screen
 from kvmap.cli.charts import Row, chart
 from kvmap.cli.keys_given import to_text, write_json
@@ -134,9 +134,9 @@ def _read(d: KVMap[Any, Any], contents: Contents) -> None:
             if isinstance(item, Unreadable):
                 contents.unreadable.append(item)
                 continue
-            expires = item.expires if isinstance(item.expires, float) else math.inf
-            bytes_ = len(to_text(item.key, True).encode()) + len(encode(item.value))
-            contents.add(source.done, item.key, bytes_, expires - now)
+            bytes_ = len(keys.text(item.key)) + len(encode(item.value))
+            left = math.inf if item.moment is None else item.moment - now
+            contents.add(source.done, item.key, bytes_, left)
             progress(source.done, source.total)
 
 

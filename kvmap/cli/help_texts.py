@@ -27,6 +27,10 @@ TIMEOUT: Final = (
     "for each answer"
 )
 STATS_LIMIT: Final = "how many of the largest entries and prefixes (default: 10)"
+DUMP_FORM: Final = (
+    "jsonl: one entry a line (default); json: one object, without deadlines; csv, tsv: key, value "
+    "and expires, which `kvmap load --json-cells` reads"
+)
 LOAD_FROM: Final = "what SOURCE is (default: what its name and its content say)"
 LOAD_CELLS: Final = "a cell of a CSV or TSV file that is JSON, such as 17 or true, is what it says"
 LOAD_CONFLICT: Final = "at a key that is there already (default: overwrite)"
@@ -108,7 +112,7 @@ the bytes of each key prefix: what stands before the first of `:`, `/`, `|` and 
   kvmap ls sessions -0 -p old: | kvmap del sessions -0 -""",
     ),
     "dump": (
-        "print entries as JSON Lines",
+        "print entries, as JSON Lines or otherwise",
         "`kvmap load` reads them.",
         """\
   kvmap dump sessions > sessions.jsonl

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import sys
 import time
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -18,12 +18,13 @@ from kvmap.cli.keys_given import to_text, write_json
 from kvmap.cli.places import open_to_read, shown
 from kvmap.cli.progress import Progress
 from kvmap.cli.quantities import span
-from kvmap.cli.words import command
+from kvmap.cli.words import Refused, command
 from kvmap.keys import Key
 from kvmap.mapping import KVMap
 from kvmap.moving import durations
+from kvmap.moving.csv_files import HEADER, Row
 from kvmap.moving.entries import Item, Unreadable
-from kvmap.moving.maps import Map, line
+from kvmap.moving.maps import Map, line, text_of
 
 _TOGETHER = 500
 """Keys, or lines, that are handled together."""
@@ -125,14 +126,11 @@ def ls(args: Namespace) -> int:
 
 
 def _as_json(item: Item, size: int) -> bytes:
-    expires = item.expires if isinstance(item.expires, float) else math.inf
-    moment = None if expires == math.inf else expires
-    return orjson.dumps({"key": item.key, "bytes": size, "expires": moment})
+    return orjson.dumps({"key": item.key, "bytes": size, "expires": item.moment})
 
 
 def _as_long(item: Item, size: int, json_key: bool) -> bytes:
-    expires = item.expires if isinstance(item.expires, float) else math.inf
-    left = "-" if expires == math.inf else span(max(expires - time.time(), 0))
+    left = "-" if item.moment is None else span(max(item.moment - time.time(), 0))
     return f"{size:>10}  {left:>7}  {to_text(item.key, json_key)}".encode()
 
 
@@ -144,18 +142,49 @@ def dump(args: Namespace) -> int:
         source = Map(d, None if every else _selected(d, args))
         with Progress("dump", shown=drawn) as progress:
             write = screen.Lines(b"")
+            form = _Form(args.form, d)
+            write(form.head)
             for item in source:
                 if isinstance(item, Unreadable):
                     screen.say(f"{item.entry}: {item.reason}")
                     code = 1
                 else:
-                    write(line(d, item))
+                    write(form.entry(item))
                     progress(source.done, source.total)
+            write(form.tail)
             write.flush()
     if code:
         verify = command("verify", shown(args.store))
         screen.say(f"entries are missing from the dump; {verify} lists all damage")
     return code
+
+
+class _Form:
+    """How a dump writes entries."""
+
+    def __init__(self, name: str, d: KVMap[Any, Any]) -> None:
+        self._d = d
+        self._row = Row("\t" if name == "tsv" else ",")
+        self._separator = b"\n"
+        self.head = self.tail = b""
+        self.entry: Callable[[Item], bytes] = partial(line, d)
+        if name in ("csv", "tsv"):
+            self.head = self._row.line(HEADER)
+            self.entry = self._as_row
+        elif name == "json":
+            self.head, self.tail = b"{", b"\n}\n"
+            self.entry = self._as_member
+
+    def _as_row(self, item: Item) -> bytes:
+        return self._row(to_text(item.key), text_of(self._d, item), item.moment)
+
+    def _as_member(self, item: Item) -> bytes:
+        if type(item.key) is not str:
+            raise Refused(
+                f"key {to_text(item.key)} is no str, as in a JSON object; --as jsonl keeps it"
+            )
+        separator, self._separator = self._separator, b",\n"
+        return b"%b  %b: %b" % (separator, orjson.dumps(item.key), text_of(self._d, item))
 
 
 def _selected(

@@ -1,10 +1,11 @@
-"""Tables of text: CSV and TSV, with the names of the columns on the first line."""
+"""Tables of text, read and written: CSV and TSV, with names of columns on the first line."""
 
 from __future__ import annotations
 
 import csv
+import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import IO, Any, Final
 
@@ -106,6 +107,46 @@ class CSV(Source):
             with suppress(ValueError):  # it is text
                 return decode(cell.encode())
         return cell
+
+
+HEADER: Final = ("key", "value", "expires")
+
+
+class Row:
+    """Makes lines of CSV or TSV: key, value and deadline, which `CSV` reads with `json_cells`.
+
+    A str is written as it is, unless it could be taken for JSON; any other value is its JSON text.
+
+    >>> row = Row(",")
+    >>> row("ada", b"[1,2]", None).decode().rstrip()
+    'ada,"[1,2]",'
+    """
+
+    def __init__(self, separator: str) -> None:
+        self._buffer = io.StringIO(newline="")
+        self._writer = csv.writer(self._buffer, delimiter=separator)
+
+    def __call__(self, key: str, text: bytes, moment: float | None) -> bytes:
+        """A line: the key, the value's JSON text, and the deadline in Unix seconds."""
+        return self.line((key, _cell(text), "" if moment is None else moment))
+
+    def line(self, cells: Iterable[object]) -> bytes:
+        """A line of any cells."""
+        self._writer.writerow(cells)
+        line = self._buffer.getvalue()
+        self._buffer.seek(0)
+        self._buffer.truncate()
+        return line.encode()
+
+
+def _cell(text: bytes) -> str:
+    value = decode(text)
+    if isinstance(value, str):
+        try:
+            decode(value.encode())
+        except ValueError:
+            return value
+    return text.decode()
 
 
 def _moment(cell: str) -> Any:

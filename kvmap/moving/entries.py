@@ -38,6 +38,12 @@ class Item(NamedTuple):
     """The line of the file that the entry begins in, counted from 1; 0 where there are no lines."""
 
     @property
+    def moment(self) -> float | None:
+        """The deadline in Unix seconds; None where there is none."""
+        finite = isinstance(self.expires, float) and self.expires < math.inf
+        return self.expires if finite else None  # type: ignore[return-value]
+
+    @property
     def place(self) -> str:
         """What messages call the entry."""
         name = f"key {shown(self.key)}"

@@ -71,6 +71,11 @@ class Map(Source):
                 yield from found.items()
 
 
+def text_of(d: KVMap[Any, Any], item: Item) -> bytes:
+    """The JSON text of a value as the map's store holds it. O(size of the value)."""
+    return codecs.make(d.settings.codec).encode(item.value)
+
+
 def line(d: KVMap[Any, Any], item: Item) -> bytes:
     r"""An entry of a map as a line of JSON, which `JSONLines` reads; the value as the store holds it.
 
@@ -79,9 +84,5 @@ def line(d: KVMap[Any, Any], item: Item) -> bytes:
     ...     line(d, Item("ada", [1, None]))
     b'{"key":"ada","value":[1,null],"expires":null}\n'
     """
-    expires = item.expires if isinstance(item.expires, float) else math.inf
-    return b'{"key":%b,"value":%b,"expires":%b}\n' % (
-        dumps(item.key),
-        codecs.make(d.settings.codec).encode(item.value),
-        dumps(None if expires == math.inf else expires),
-    )
+    moment = dumps(item.moment)
+    return b'{"key":%b,"value":%b,"expires":%b}\n' % (dumps(item.key), text_of(d, item), moment)

@@ -113,6 +113,31 @@ def test_dump_leaves_out_what_is_damaged_and_says_so(run: Run, store: Path) -> N
     assert "`kvmap verify s`" in err
 
 
+def test_dump_as_json(run: Run, store: Path) -> None:
+    found = json.loads(run("dump", "s", "--as", "json", "-p", "").out)
+    assert found == {"ada": {"name": "Ada", "visits": 1}, "token": "s3cr3t", "été\n": "é"}
+    assert run("dump", "s", "--as", "json", "x*").out == "{\n}\n"
+    code, _, err = run("dump", "s", "--as", "json")
+    assert code == 2
+    assert 'key ["pair",1] is no str' in err
+
+
+@pytest.mark.parametrize("form", ["csv", "tsv", "jsonl"])
+def test_what_dump_writes_load_reads(run: Run, store: Path, tmp_path: Path, form: str) -> None:
+    values = ["", "17", '"x"', 'a,b\t"c"\r\nd', "hello", 17, 1.5, None, True, [1, {"a": "b"}], "[1"]
+    with kvmap.open(store) as d:
+        del d["pair", 1]
+        d.update({f'k,{n}\t"': value for n, value in enumerate(values)})
+    dumped = run("dump", "s", "--as", form).out.encode()
+
+    assert run("load", "copy", "-", "--from", form, "--json-cells", stdin=dumped) == (0, "", "")
+
+    with kvmap.open(store) as d, kvmap.open(tmp_path / "copy") as copy:
+        assert list(copy.items()) == list(d.items())
+        assert copy.ttl("token") == pytest.approx(d.ttl("token"), abs=0.1)
+        assert copy.ttl("ada") is None
+
+
 # stats
 
 
