@@ -7,6 +7,7 @@ from itertools import islice
 
 from kvmap import keys, values
 from kvmap.engine import INF, KEEP_DEADLINE, Changes, Condition, Engine, If, Seen
+from kvmap.errors import StoreClosedError
 from kvmap.keys import Key
 from kvmap.settings import Settings
 
@@ -228,4 +229,6 @@ class Buffer:
 
     def _check_open(self) -> None:
         if self.ended:
+            if self._engine.closed:
+                raise StoreClosedError("the map was closed inside the block, which is undone")
             raise RuntimeError("the transaction that this iterator or view belongs to has ended")

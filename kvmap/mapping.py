@@ -12,7 +12,7 @@ from orjson import JSONDecodeError
 
 from kvmap import iteration, keys, lifecycle, showing
 from kvmap.dict_methods import DictMethods, pairs_of
-from kvmap.engine import INF, KEEP_DEADLINE, Engine, If, Progress
+from kvmap.engine import INF, KEEP_DEADLINE, Engine, If, Progress, State
 from kvmap.errors import KeyExistsError, ReadOnlyError
 from kvmap.keys import Key
 from kvmap.limits import Limits
@@ -626,9 +626,8 @@ class KVMap(DictMethods[K, V]):
         """
         before, expires = b"", INF
 
-        def begin() -> V:
+        def begin(state: State) -> V:
             nonlocal before, expires
-            state = self._blocks.writer()
             there = state.get(key)
             if there is None:
                 if default is _MISSING:
@@ -646,8 +645,8 @@ class KVMap(DictMethods[K, V]):
                 before, expires = self._encode(value), state.deadline(key) or INF
             return cast(V, value)
 
-        def finish(value: V) -> None:
-            text, state = self._encode(value), self._blocks.writer()
+        def finish(state: State, value: V) -> None:
+            text = self._encode(value)
             if text != before and (expires == INF or expires > state.now()):
                 plain = self._checked(key, text)
                 state.put(plain, text, KEEP_DEADLINE)
@@ -655,9 +654,9 @@ class KVMap(DictMethods[K, V]):
 
         return Edit(self.transaction(), begin, finish)
 
-    def _write_back(self) -> None:
+    def _write_back(self, state: State | None = None) -> None:
         if self._writeback:
-            self._writeback.write(self._blocks.writer())
+            self._writeback.write(self._blocks.writer() if state is None else state)
 
     @overload
     def memoize(self, function: Callable[P, R], /) -> Memoized[P, R]: ...

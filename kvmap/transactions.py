@@ -178,36 +178,51 @@ class Transaction:
         self,
         engine: Engine,
         blocks: Blocks,
-        write_back: Callable[[], None],
+        write_back: Callable[[State], None],
         undone: Callable[[], None],
     ) -> None:
         self._engine = engine
         self._blocks = blocks
         self._write_back = write_back
-        """Called before the block and before its commit."""
+        """Called before the block and before its commit, with what to write to."""
         self._undone = undone
         """Called where the block is not committed."""
         self._block: Block | None = None
         """None inside another block, of which this one is a part."""
         self._entered = False
+        self.state: State
+        """What the block sees and writes, in whatever thread or task it ends."""
 
     def __enter__(self) -> Self:
         self._once()
-        if self._blocks.mine() is None:
-            self._write_back()  # what was changed before the block is no part of it
-            self._block = self._blocks.enter()
+        outer = self._blocks.mine()
+        if outer is None:
+            self._write_back(self._blocks.writer())  # what was changed before is no part of it
+            outer = self._block = self._blocks.enter()
+        self.state = outer.buffer
         return self
 
     async def __aenter__(self) -> Self:
         self._once()
-        if self._blocks.mine() is None:
-            self._block = await self._blocks.enter_async()
+        outer = self._blocks.mine()
+        if outer is None:
+            outer = self._block = await self._blocks.enter_async()
             try:
-                self._write_back()
+                self._write_back_before()
             except BaseException:
-                self._blocks.leave(self._block)
+                self._blocks.leave(outer)
                 raise
+        self.state = outer.buffer
         return self
+
+    def _write_back_before(self) -> None:
+        """Write what was changed before the block, which has begun, and is no part of it."""
+        before = Buffer(self._engine)
+        try:
+            self._write_back(before)
+        finally:
+            if before.changes:
+                self._engine.commit(before.changes, before.seen)
 
     def _once(self) -> None:
         if self._entered:
@@ -226,7 +241,7 @@ class Transaction:
         committed = False
         try:
             if kind is None:
-                self._write_back()
+                self._write_back(block.buffer)
                 if block.buffer.ended:
                     raise StoreClosedError("the map was closed inside the block, which is undone")
                 if block.buffer.changes:
@@ -250,7 +265,10 @@ class Edit(Generic[T]):
     """What `KVMap.edit()` returns: a transaction whose block gets one value."""
 
     def __init__(
-        self, transaction: Transaction, begin: Callable[[], T], finish: Callable[[T], None]
+        self,
+        transaction: Transaction,
+        begin: Callable[[State], T],
+        finish: Callable[[State, T], None],
     ) -> None:
         self._transaction = transaction
         self._begin = begin
@@ -269,7 +287,7 @@ class Edit(Generic[T]):
 
     def _read(self) -> T:
         try:
-            self._value = self._begin()
+            self._value = self._begin(self._transaction.state)
         except BaseException:
             self._transaction.__exit__(*sys.exc_info())
             raise
@@ -283,7 +301,7 @@ class Edit(Generic[T]):
     ) -> None:
         try:
             if kind is None:
-                self._finish(self._value)
+                self._finish(self._transaction.state, self._value)
         except BaseException:
             self._transaction.__exit__(*sys.exc_info())
             raise

@@ -1,5 +1,7 @@
 """writeback=True, as in shelve: what was handed out and then changed is written at sync() and close()."""
 
+import asyncio
+import contextlib
 import gc
 import weakref
 from collections.abc import Callable, Iterator
@@ -394,6 +396,34 @@ def test_a_committed_transaction_keeps_what_was_changed_in_place_before_it(
     d["ada"]["tags"].append("after")
     d.sync()
     assert stored()["ada"]["tags"] == ["before", "after"]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_tasks_blocks_leave_what_was_changed_before_them(
+    d: AnyMap, stored: Contents, fails: bool
+) -> None:
+    async def main() -> None:
+        d["ada"]["tags"].append("before")
+        with contextlib.suppress(ZeroDivisionError):
+            async with d.transaction():
+                d["bob"]["tags"].append("inside")
+                assert stored()["ada"]["tags"] == ["before"]
+                assert 1 / (not fails)
+
+    asyncio.run(main())
+    assert d["ada"]["tags"] == stored()["ada"]["tags"] == ["before"]
+    assert d["bob"]["tags"] == stored()["bob"]["tags"] == ([] if fails else ["inside"])
+
+
+def test_a_block_that_ends_in_another_thread_writes_what_was_changed_in_it(
+    d: AnyMap, stored: Contents
+) -> None:
+    block = d.transaction()
+    block.__enter__()
+    d["ada"]["tags"].append("inside")
+    assert stored()["ada"]["tags"] == []
+    in_thread(lambda: block.__exit__(None, None, None))
+    assert d["ada"]["tags"] == stored()["ada"]["tags"] == ["inside"]
 
 
 def test_backup_has_the_changes(kept: Store) -> None:
