@@ -363,8 +363,13 @@ def test_cache_info_counts(d: AnyMap) -> None:
     info = f.cache_info()
     assert (info.hits, info.misses, info.unkept) == info == (2, 3, 0)
     assert repr(info) == "CacheInfo(hits=2, misses=3, unkept=0)"
-    other = d.memoize()(f.__wrapped__)
-    assert other.cache_info() == (0, 0, 0)
+
+
+def test_each_function_of_one_decorator_has_its_own_counts(d: AnyMap) -> None:
+    decorate = d.memoize(ttl=60)
+    f, g = decorate(record), decorate(arguments)
+    f(1), f(1), g("(")
+    assert (f.cache_info(), g.cache_info()) == ((1, 1, 0), (0, 1, 0))
 
 
 # Keys
@@ -431,7 +436,12 @@ HERE = __name__
     [
         *(("a", "'a'"), ("1", "'1'"), (1, "1"), (1.0, "1.0"), (True, "True"), (None, "None")),
         *((b"a", "b'a'"), ((1,), "(1,)"), ((), "()"), ([1], "[1]"), ({"a": [1]}, "{'a': [1]}")),
-        *(({"b", "a"}, "{'a', 'b'}"), (set(), "set()"), ({}, "{}"), (range(3), "range(0, 3)")),
+        *(
+            (set("hgfedcba"), "{'a', 'b', 'c', 'd', 'e', 'f', 'g', 'h'}"),
+            (set(), "set()"),
+            ({}, "{}"),
+            (range(3), "range(0, 3)"),
+        ),
         *((date(2020, 1, 2), "datetime.date(2020, 1, 2)"), (Decimal("1.10"), "Decimal('1.10')")),
         (datetime(2020, 1, 2, tzinfo=UTC), repr(datetime(2020, 1, 2, tzinfo=UTC))),
         (ZoneInfo("Europe/Rome"), "zoneinfo.ZoneInfo(key='Europe/Rome')"),
@@ -441,7 +451,7 @@ HERE = __name__
         *((Path("a"), "PosixPath('a')"), (len, "builtins.len"), (int, "builtins.int")),
         *((record, f"{HERE}.record"), ("abc".upper, "'abc'.upper"), (Query, f"{HERE}.Query")),
     ],
-    ids=repr,
+    ids=lambda each: each if isinstance(each, str) else type(each).__name__,
 )
 def test_an_arguments_text(d: AnyMap, value: Any, text: str) -> None:
     @d.memoize
@@ -479,6 +489,14 @@ class Zone(tzinfo):
         return timedelta(hours=1)
 
 
+def local_class() -> type:
+    @dataclasses.dataclass
+    class Inner:
+        n: int = 1
+
+    return Inner
+
+
 def local_function() -> Callable[[], None]:
     def inner() -> None:
         """Nothing."""
@@ -496,6 +514,7 @@ def local_function() -> Callable[[], None]:
         (Query([object()]), r"x.text\[0\]"),  # type: ignore[arg-type]
         (datetime(2020, 1, 2, tzinfo=Zone()), "x.tzinfo"),
         (local_function(), "x"),
+        (local_class(), "x"),
         (threading.Lock().acquire, "x"),
         (functools.partial(record, 1), "x"),
     ],
@@ -644,6 +663,17 @@ def test_a_variable_that_only_an_inner_function_uses_is_one_too(d: AnyMap) -> No
 
     with pytest.raises(TypeError, match=r"\(rate\)"):
         d.memoize(convert)
+
+
+def test_a_function_that_is_defined_later_is_a_variable_too(d: AnyMap) -> None:
+    def even(n: int) -> bool:
+        return n == 0 or odd(n - 1)
+
+    with pytest.raises(TypeError, match=r"\(odd\)"):
+        d.memoize(even)
+
+    def odd(n: int) -> bool:
+        return n > 0 and even(n - 1)
 
 
 def test_a_wrapper_is_a_closure_too(d: AnyMap) -> None:
@@ -824,7 +854,11 @@ class Generating:
         yield 1
 
 
-@pytest.mark.parametrize("function", [generator, async_generator, Generating()], ids=repr)
+@pytest.mark.parametrize(
+    "function",
+    [generator, async_generator, Generating()],
+    ids=["function", "async function", "object"],
+)
 def test_a_generator_is_refused(d: AnyMap, function: Callable[..., Any]) -> None:
     with pytest.raises(TypeError, match="is a generator, which can be read only once"):
         d.memoize(key=lambda: "x")(function)

@@ -60,6 +60,13 @@ class Gate:
     def await_arrival(self) -> None:
         assert self.reached.wait(PATIENCE)
 
+    def passes(self, times: int) -> bool:
+        """Whether so many threads have come, or do so in time."""
+        end = time.monotonic() + PATIENCE
+        while self.passed < times and time.monotonic() < end:
+            time.sleep(0.001)
+        return self.passed >= times
+
     def open(self) -> None:
         self._opened.set()
 
@@ -293,6 +300,26 @@ def test_a_transaction_does_not_wait_for_a_thread_that_waits_for_it(d: AnyMap, g
         assert f() == 1
     assert other.result() == 1
     assert dict(d) == {f.key(): 1}
+
+
+def test_nobody_waits_for_a_refresh_in_a_transaction(d: AnyMap, gate: Gate) -> None:
+    """Its result is not there for others before the transaction ends, and may be undone."""
+
+    @d.memoize(version=1)
+    def f() -> int:
+        gate()
+        return gate.passed
+
+    def refresh() -> int:
+        with d.transaction():
+            return f.refresh()
+
+    first = Work(refresh)
+    gate.await_arrival()
+    second = Work(f)
+    assert gate.passes(2)
+    gate.open()
+    assert {first.result(), second.result()} == {2}
 
 
 def test_a_result_that_was_forgotten_meanwhile_is_not_kept(d: AnyMap, gate: Gate) -> None:
