@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import islice
 
 from kvmap import keys, values
@@ -31,6 +31,8 @@ class Buffer:
         """Written keys that the engine's state lacks, or that were deleted before: they come last."""
         self._timed = False
         """Whether any written entry has a deadline."""
+        self._may_lapse = False
+        """Whether entries may have expired since the block's first write."""
         self._writes = 0
         self._resized = 0
         """Entries inserted less entries deleted in the block."""
@@ -51,7 +53,8 @@ class Buffer:
     def next_deadline(self) -> float:
         soonest = self._engine.next_deadline
         if self._timed:
-            soonest = min(soonest, *[deadline for _, deadline in self.changes.written.values()])
+            own = [deadline for _, deadline in self.changes.written.values()]
+            soonest = min([soonest, *own])
         return soonest
 
     def now(self) -> float:
@@ -78,16 +81,23 @@ class Buffer:
 
     def __len__(self) -> int:
         self._see_all()
-        if not self._timed and self._engine.next_deadline == INF:
-            return len(self._engine) - len(self.changes.deleted) + len(self._fresh)
-        return sum(map(len, self.keys()))
+        deleted, written = self.changes.deleted, self.changes.written
+        if not self._may_lapse and self.seen.state is None:
+            return len(self._engine) - len(deleted) + len(self._fresh)
+        below = [*deleted, *[key for key in written if key not in self._fresh]]
+        replaced = sum([text is not None for text in self._engine.get_many(below)])
+        now = self.now()
+        own = sum([deadline > now for _, deadline in written.values()])
+        return len(self._engine) - replaced + own
 
     def keys(self, *, reverse: bool = False) -> Iterator[list[Key]]:
         return (found for found, _ in self.items(reverse=reverse))
 
     def items(self, *, reverse: bool = False) -> Iterator[tuple[list[Key], list[bytes]]]:
         self._see_all()
-        below, own = self._below(reverse), self._own(reverse)
+        passed: set[Key] = set()
+        below = self._below(self._engine.keys(reverse=reverse), passed)
+        own = self._own(reverse, dict.fromkeys(self.changes.written), self._fresh.copy(), passed)
         return self._live((own, below) if reverse else (below, own), self._resized)
 
     def _live(
@@ -106,17 +116,27 @@ class Buffer:
         if self._resized != resized:
             raise RuntimeError("dictionary changed size during iteration")
 
-    def _below(self, reverse: bool) -> Iterator[list[Key]]:
-        """The engine's keys that were not deleted, overwritten ones included."""
-        gone = self.changes.deleted
-        pages = self._engine.keys(reverse=reverse)
-        return ([key for key in page if key not in gone] for page in pages)
+    def _below(self, pages: Iterator[list[Key]], passed: set[Key]) -> Iterator[list[Key]]:
+        """The engine's keys that were not deleted; `passed` is to hold the overwritten ones."""
+        for page in pages:
+            kept = [key for key in page if key not in self.changes.deleted]
+            passed.update([key for key in kept if key in self.changes.written])
+            yield kept
 
-    def _own(self, reverse: bool) -> Iterator[list[Key]]:
-        """The keys that come after the engine's."""
-        own = [key for key in self.changes.written if key in self._fresh]
+    def _own(
+        self, reverse: bool, written: Collection[Key], fresh: Collection[Key], passed: set[Key]
+    ) -> Iterator[list[Key]]:
+        """The keys that come after the engine's: `fresh` ones, and those that expired there.
+
+        These come last for others too, once the block has ended.
+        """
+        own = [
+            key
+            for key in written
+            if key in fresh or (key not in passed and key not in self._engine)
+        ]
         names = reversed(own) if reverse else iter(own)
-        return iter(lambda: list(islice(names, _PAGE)), [])
+        yield from iter(lambda: list(islice(names, _PAGE)), [])
 
     def _see_all(self) -> None:
         self._check_open()
@@ -158,8 +178,12 @@ class Buffer:
             self._resized += 1
         self._timed = self._timed or deadline != INF
         self.changes.written[key] = text, deadline
-        self._writes += 1
+        self._wrote()
         return True
+
+    def _wrote(self) -> None:
+        self._writes += 1
+        self._may_lapse = self._may_lapse or self.next_deadline < INF
 
     def _moment(self, ttl: float) -> float:
         return INF if ttl == INF else self.now() + ttl
@@ -204,7 +228,7 @@ class Buffer:
         if there is not None:
             self._forget(key)
             self._resized -= 1
-            self._writes += 1
+            self._wrote()
         return there
 
     def popitem(self, *, last: bool = True) -> tuple[Key, bytes] | None:
