@@ -445,8 +445,8 @@ def test_csv_of_entries(d: AnyMap) -> None:
 @pytest.mark.parametrize(
     ("text", "entry", "reason"),
     [
-        ("k,a\nx,1\ny\nz,3\n", "line 3", "1 cells in place of 2"),
-        ("k,a\nx,1\n\ny,1,2\nz,3\n", "line 4", "3 cells in place of 2"),
+        ("k,a\nx,1\ny\nz,3\n", "line 3", "1 cells, but 2 columns"),
+        ("k,a\nx,1\n\ny,1,2\nz,3\n", "line 4", "3 cells, but 2 columns"),
         ("k,value,ttl\nx,1,60\ny,1,soon\nz,3,60\n", "line 3", "no time"),
     ],
 )
