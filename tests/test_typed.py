@@ -152,6 +152,7 @@ FIT: list[tuple[Any, Any]] = [
     (Literal["a", "b"], "b"),
     (Annotated[int, msgspec.Meta(ge=0)], 5),
     (int, 2**64 - 1),
+    (int, -(2**63)),
     (str, "12345678901234567890"),
     (Any, [1, {"a": None}]),
 ]
@@ -205,6 +206,8 @@ UNFIT: list[tuple[Any, Any, type[Exception], str]] = [
     (Order, Refund(1), TypeError, "$.type: invalid value 'refund'"),
     (Order | Refund, Point(1), TypeError, "$: object missing required field `type`"),
     (Point, Point("1"), TypeError, "$.x: expected `int`, got `str`"),  # type: ignore[arg-type]
+    (Point, Point(1, (2,)), TypeError, "$.y: expected `list`, got `tuple`"),  # type: ignore[arg-type]
+    (Order, Order(1, ["a"]), TypeError, "$.items: expected `frozenset`, got `list`"),  # type: ignore[arg-type]
     (Model, Model.model_construct(name=5), TypeError, "$.name: input should be a valid string"),  # type: ignore[arg-type]
     (Model, Model.model_construct(name="a", visits="1"), TypeError, "$.visits: expected `int`"),  # type: ignore[arg-type]
     (Model, {"name": "Ada"}, TypeError, "$: expected `Model`, got `dict`"),
