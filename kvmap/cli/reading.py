@@ -176,7 +176,8 @@ class _Form:
             self.entry = self._as_member
 
     def _as_row(self, item: Item) -> bytes:
-        return self._row(to_text(item.key), text_of(self._d, item), item.moment)
+        key = item.key if type(item.key) is str else to_text(item.key)
+        return self._row(key, text_of(self._d, item), item.moment)
 
     def _as_member(self, item: Item) -> bytes:
         if type(item.key) is not str:

@@ -243,7 +243,7 @@ def test_del_by_pattern(run: Run, store: Path) -> None:
     assert run("ls", "s", "-0").out.split("\0") == ["ada", '["pair",1]', "été\n", ""]
     assert run("del", "s", "ada", "-g", "t*").code == 2
     assert run("del", "s").code == 2
-    assert run("count", "s").out == "2\n"
+    assert run("count", "s").out == "3\n"
 
 
 def test_keys_between_zero_bytes(run: Run, store: Path) -> None:

@@ -86,7 +86,7 @@ def test_ls_of_many(run: Run, tmp_path: Path) -> None:
     assert run("ls", "s").out.split() == [f"k{n}" for n in range(2500)]
     assert len(run("dump", "s").out.splitlines()) == 2500
     assert run("count", "s").out == "2500\n"
-    assert run("count", "s", "-p", "k24").out == "101\n"
+    assert run("count", "s", "-p", "k24").out == "111\n"
 
 
 # dump
