@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
+from types import UnionType
 from typing import Any, Protocol, TypedDict, TypeGuard, TypeVar, Unpack, overload
 
 from kvmap import codecs
@@ -62,6 +63,10 @@ def open(
 def open(
     path: Where = None, flag: str = "c", *, type: type[V], **options: Unpack[Options]
 ) -> KVMap[Any, V]: ...
+@overload
+def open(
+    path: Where = None, flag: str = "c", *, type: UnionType, **options: Unpack[Options]
+) -> KVMap[Any, Any]: ...
 @overload
 def open(
     path: Where = None,

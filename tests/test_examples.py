@@ -122,13 +122,14 @@ the defaults  {'font': {'family': 'serif', 'size': 11}, 'language': 'en', 'recen
     "dataclass_values.py users": """
 read     User(name='Ada Lovelace', born=datetime.date(1815, 12, 10), tags=['mathematician'])
 typed    born in 1815
+refused  $.born: invalid RFC3339 encoded date; the value does not fit User
 on disk  {'name': 'Ada Lovelace', 'born': '1815-12-10', 'tags': ['mathematician']}
 """,
     "msgspec_values.py events": """
 event 1  bought milk, tea
 event 2  money back for b04965e6-a9bb-591f-8f8a-1adcb2c8dc39
 on disk  ['milk', 'tea'] 2026-01-02T12:00:00Z
-refused  Invalid UUID - at `$.order`
+refused  $.order: invalid UUID; what is stored does not fit ...
 """,
 }
 ELSEWHERE = {
