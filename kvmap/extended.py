@@ -88,8 +88,10 @@ def encode(value: Any) -> bytes:
     """
     try:
         text = dumps(value, _tagged, _OPTIONS)
-    except JSONEncodeError:
-        pass
+    except JSONEncodeError as error:
+        cause = error.__cause__
+        if cause is not None and not isinstance(cause, Exception):
+            raise cause from None  # Ctrl-C in `_tagged`
     else:
         if _is_written(value):
             return text

@@ -462,6 +462,19 @@ def test_what_the_hook_can_write_is_not_taken_apart(
     assert all(type(part) is str for part in calls), "only elements of a set"
 
 
+def test_an_interrupt_in_the_middle_comes_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    interrupts = iter([KeyboardInterrupt])
+
+    def interrupted(value: bytes) -> str:
+        for each in interrupts:
+            raise each
+        return ""
+
+    monkeypatch.setitem(extended.WRITERS, bytes, ("$bytes", interrupted))
+    with pytest.raises(KeyboardInterrupt):
+        encode([b"x"])
+
+
 def test_reads_and_writes_through_a_map() -> None:
     with kvmap.open(":memory:", codec="extended") as d:
         d.update(a={1: {"$x": (b"", 2**70)}}, b=[math.inf])
