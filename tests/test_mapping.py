@@ -351,3 +351,91 @@ def test_random_steps_do_to_it_what_they_do_to_a_dict(store: Store, seed: int, s
     store.check(d)
     assert d == model
     d.close()
+
+
+# What a dict has not
+
+
+def test_many_at_once(d: AnyMap) -> None:
+    d.set_many({"a": 1, "b": [2], 3: None})
+    assert d.get_many(["b", "absent", 3.0, "b"]) == {"b": [2], 3: None}
+    assert list(d.get_many(iter([3, "a"]))) == [3, "a"]
+    assert d.get_many([]) == {}
+    d.set_many({})
+    d.set_many({"a": 9, "c": (4,)}, ttl=60)
+    assert list(d.items()) == [("a", 9), ("b", [2]), (3, None), ("c", [4])]
+    assert (d.ttl("a"), d.ttl("b"), d.ttl("c")) == (60, None, 60)
+    assert d.delete_many(["a", "absent", True, 3, "a"]) == 2
+    assert d.delete_many([]) == 0
+    assert list(d) == ["b", "c"]
+    for wrong in ({"new": 1, "bad": {1}}, {"new": 1, b"bad": 1}):
+        with pytest.raises(TypeError):
+            d.set_many(wrong)
+    with pytest.raises(TypeError, match="unhashable"):
+        d.delete_many(["b", []])
+    with pytest.raises(TypeError, match="unhashable"):
+        d.get_many([[]])
+    assert list(d) == ["b", "c"]
+
+
+def test_incr_adds_to_what_is_there(d: AnyMap) -> None:
+    assert [d.incr("n"), d.incr("n", 5), d.incr("n", -2.5)] == [1, 6, 3.5]
+    assert d.incr("m", default=10) == 11
+    assert d.incr(("t", 1), by=2) == 2
+    assert list(d.items()) == [("n", 3.5), ("m", 11), (("t", 1), 2)]
+    with pytest.raises(KeyError) as caught:
+        d.incr("absent", default=None)
+    assert caught.value.args == ("absent",)
+    d.update(text="1", none=None, list=[1], yes=True)
+    for key in ("text", "none", "list", "yes"):
+        before = d[key]
+        with pytest.raises(TypeError, match="not a number"):
+            d.incr(key)
+        assert d[key] is before or d[key] == before
+    for wrong in (True, "1", None, [1]):
+        with pytest.raises(TypeError, match="by must be a number"):
+            d.incr("n", wrong)  # type: ignore[arg-type]
+    for wrong in (True, "1", [1]):
+        with pytest.raises(TypeError, match="default must be a number"):
+            d.incr("new", default=wrong)  # type: ignore[arg-type]
+    for wrong in (math.nan, math.inf):
+        with pytest.raises(ValueError, match="not a finite number"):
+            d.incr("n", wrong)
+    with pytest.raises(ValueError, match="64 bits"):
+        d.incr("m", 2**64)
+    with pytest.raises(TypeError, match="^key "):
+        d.incr(b"bytes")
+    assert (d["n"], d["m"], "new" in d) == (3.5, 11, False)
+
+
+def test_scan_finds_keys_by_their_beginning(d: AnyMap) -> None:
+    d.update(
+        {"user:ada": 1, "user:": 2, "User:eve": 3, ("user", 1): 4, ("user",): 5, 17: 6, None: 7}
+    )
+    assert list(d.scan("user:")) == ["user:ada", "user:"]
+    assert list(d.scan("")) == ["user:ada", "user:", "User:eve"]
+    assert list(d.scan(("user",))) == [("user", 1), ("user",)]
+    assert list(d.scan(())) == [("user", 1), ("user",)]
+    assert list(d.scan("absent")) == []
+    for wrong in (None, 1, b"user", ["user"]):
+        with pytest.raises(TypeError, match="prefix must be"):
+            d.scan(wrong)  # type: ignore[arg-type]
+    with pytest.raises(RuntimeError, match="changed size"):
+        for key in d.scan("user:"):
+            del d[key]
+
+
+def test_create_keeps_what_is_there(d: AnyMap) -> None:
+    d.create("a", 1, ttl=60)
+    assert d.ttl("a") == 60
+    with pytest.raises(kvmap.KeyExistsError, match="'a' is there"):
+        d.create("a", 2, ttl=5)
+    assert (d["a"], d.ttl("a")) == (1, 60)
+
+
+def test_missing_parents_are_made(kept: Store) -> None:
+    with kept.open("a/b/c") as d:
+        d["a"] = 1
+        assert d.path == kept.folder / "a" / "b" / "c"
+    with kept.open("a/b/c", "r") as d:
+        assert dict(d) == {"a": 1}
