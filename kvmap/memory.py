@@ -229,7 +229,6 @@ class MemoryEngine:
         self._check_open()
         if self._turn.holder is not None:
             self._turn.wait()
-            self._check_open()
         self._sweep()
         if len(self._deadlines) > 2 * len(self._entries) + 1024:
             self._deadlines.rebuild(
