@@ -12,19 +12,33 @@ from stores import DiskStore, MemoryStore, Store
 import kvmap
 from kvmap.engine import Engine
 
-KINDS: list[Any] = [
-    pytest.param(MemoryStore, id="memory"),
-    pytest.param(DiskStore, id="disk", marks=pytest.mark.disk),
-    pytest.param(RedisStore, id="redis", marks=pytest.mark.redis),
-]
+MEMORY: Any = pytest.param(MemoryStore, id="memory")
+DISK: Any = pytest.param(DiskStore, id="disk", marks=pytest.mark.disk)
+REDIS: Any = pytest.param(RedisStore, id="redis", marks=pytest.mark.redis)
 
 
-@pytest.fixture(params=KINDS)
-def store(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Iterator[Store]:
-    """Each kind of store in turn."""
-    store: Store = request.param(tmp_path, clock)
+def opened(kind: type[Store], tmp_path: Path, clock: Clock) -> Iterator[Store]:
+    store = kind(tmp_path, clock)
     yield store
     store.close()
+
+
+@pytest.fixture(params=[MEMORY, DISK, REDIS])
+def store(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Iterator[Store]:
+    """Each kind of store in turn."""
+    yield from opened(request.param, tmp_path, clock)
+
+
+@pytest.fixture(params=[MEMORY, DISK])
+def local(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Iterator[Store]:
+    """Each kind that one process owns: its writers wait for each other, its iterations are live."""
+    yield from opened(request.param, tmp_path, clock)
+
+
+@pytest.fixture(params=[DISK, REDIS])
+def kept(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Iterator[Store]:
+    """Each kind that may be closed and opened again."""
+    yield from opened(request.param, tmp_path, clock)
 
 
 @pytest.fixture
@@ -38,13 +52,3 @@ def d(store: Store) -> Iterator[kvmap.KVMap[Any, Any]]:
     """An empty map."""
     with store.open() as d:
         yield d
-
-
-@pytest.fixture
-def local(store: Store) -> Store:
-    """A store that one process owns."""
-    if not store.is_local:
-        pytest.skip(
-            "a server's writers do not wait for each other, and its iterations are not live"
-        )
-    return store
