@@ -88,9 +88,10 @@ class Blocks:
     def _check_thread(self, what: str) -> None:
         if not self._engine.held:
             return
+        task = _current_task()
         for block in self.open:
-            if block.thread is threading.current_thread():
-                task = _current_task()
+            # Without tasks this is a pool's thread, in another call: another thread may end the block.
+            if block.thread is threading.current_thread() and (task or block.task):
                 me = "this code" if task is None else f"task {task.get_name()!r}"
                 raise RuntimeError(
                     f"{me} can't {what} while {block} is inside a transaction or an edit: it would "

@@ -8,6 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from contextvars import copy_context
 from pathlib import Path
 from typing import Any
 
@@ -437,6 +438,32 @@ def test_a_generator_that_a_pool_runs(d: AnyMap) -> None:
                 pool.submit(next, generator).result(PATIENCE)
             assert d["begun"] == number
     d["after"] = 1
+
+
+def test_a_pools_thread_waits_for_a_block_that_another_will_end(d: AnyMap) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        block = d.transaction()
+        pool.submit(copy_context().run, block.__enter__).result(PATIENCE)
+        write = pool.submit(copy_context().run, d.__setitem__, "a", 1)  # in the same thread
+        time.sleep(0.02)
+        assert not write.done()
+        assert "a" not in d
+        block.__exit__(None, None, None)
+        write.result(PATIENCE)
+    assert d["a"] == 1
+
+
+def test_a_loop_inside_a_threads_block_is_told_so(d: AnyMap) -> None:
+    async def main() -> None:
+        assert d["a"] == 1
+        with pytest.raises(RuntimeError, match="wait for its own thread"):
+            d["a"] = 3
+
+    d["a"] = 1
+    with d.transaction():
+        d["a"] = 2
+        run(main)
+    assert d["a"] == 2
 
 
 def test_a_block_that_nobody_leaves_makes_others_raise_in_the_end(
