@@ -3,6 +3,7 @@
 import random
 import tracemalloc
 from collections.abc import Callable
+from contextlib import nullcontext
 from datetime import timedelta
 from typing import Any
 
@@ -273,7 +274,10 @@ def test_iteration_passes_over_what_expires_meanwhile(store: Store) -> None:
                 d["another"] = 1
 
 
-def test_dict_of_a_map_has_no_hole_where_an_entry_expires_meanwhile(store: Store) -> None:
+@pytest.mark.parametrize("block", [False, True], ids=["", "in a block"])
+def test_dict_of_a_map_has_no_hole_where_an_entry_expires_meanwhile(
+    store: Store, block: bool
+) -> None:
     def decode(value: Any) -> Any:
         store.clock.wait(0.001)
         return value
@@ -281,9 +285,13 @@ def test_dict_of_a_map_has_no_hole_where_an_entry_expires_meanwhile(store: Store
     with store.open(decode=decode) as d:
         for number in range(1000):
             d.set(number, number, ttl=0.01 + number / 2000)
-        found = dict(d)  # which lists the keys, and then reads each value
-        assert list(found) == list(range(1000))
-        assert list(d.items()) == []
+        with d.transaction() if block else nullcontext():
+            if block:
+                d.set(5, 5, ttl=0.02)
+                d.set(1000, 1000, ttl=0.6)
+            found = dict(d)  # which lists the keys, and then reads each value
+            assert list(found) == list(range(1000 + block))
+            assert list(d.items()) == []
         store.check(d)
 
 
