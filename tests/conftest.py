@@ -8,6 +8,8 @@ import pytest
 from helpers import AnyMap, Clock
 from stores import DiskStore, MemoryStore, Store
 
+collect_ignore_glob = ["conftest.py", "*/conftest.py"]  # no doctests: several modules of one name
+
 ON_DISK = pytest.param(DiskStore, id="disk", marks=pytest.mark.disk)
 
 
