@@ -7,17 +7,19 @@ finds that out.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import threading
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from contextvars import Token
 from types import TracebackType
-from typing import Any, Final, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar
 
 from kvmap.keys import Key
 from kvmap.wait_graph import GUARD, Node, inside_of
+
+if TYPE_CHECKING:
+    import asyncio  # where nothing is async, it need not be loaded
 
 R = TypeVar("R")
 
@@ -81,6 +83,8 @@ class Computation(Generic[R]):
 
     async def wait_async(self, loop: asyncio.AbstractEventLoop) -> None:
         """Return when the computation is finished, or the event loop it is in has stopped."""
+        from asyncio import wait
+
         woken: asyncio.Future[None] = loop.create_future()
 
         def wake() -> None:
@@ -93,7 +97,7 @@ class Computation(Generic[R]):
             if self._loop is loop:
                 await woken
             while not woken.done() and self.can_finish():
-                await asyncio.wait([woken], timeout=_POLL)
+                await wait([woken], timeout=_POLL)
         finally:
             self._wakers.discard(wake)
 
@@ -138,7 +142,9 @@ class SingleFlight(Generic[R]):
 
         The computation is a task of its own. It goes on when those that wait for it are cancelled.
         """
-        loop = asyncio.get_running_loop()
+        from asyncio import CancelledError, get_running_loop
+
+        loop = get_running_loop()
         inside = inside_of.get()
         while True:
             mine: Computation[R] = Computation(loop)
@@ -149,13 +155,14 @@ class SingleFlight(Generic[R]):
                     return await _run_inside(mine.node, compute), True
                 if joined is mine:
                     mine.task = loop.create_task(self._run_in_task(key, mine, compute))
+                    mine.task.add_done_callback(_retrieve)
                 await joined.wait_async(loop)
                 if joined.error is not None:
                     raise joined.error
                 if joined.value is not MISSING:
                     return joined.value, joined is mine
                 if joined is mine:
-                    raise asyncio.CancelledError
+                    raise CancelledError
             finally:
                 if mine.task is None:
                     self.end(key, mine)
@@ -302,6 +309,12 @@ async def _run_inside(node: Node, compute: Callable[[Node], Awaitable[R]]) -> R:
         return await compute(node)
     finally:
         inside_of.reset(token)
+
+
+def _retrieve(task: asyncio.Task[None]) -> None:
+    """Keep asyncio from reporting SystemExit and the like, which end the loop anyway, once more."""
+    if not task.cancelled():
+        task.exception()
 
 
 def _set(woken: asyncio.Future[None]) -> None:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 import pytest
-from helpers import AnyMap, Clock
+from helpers import PATIENCE, AnyMap, Clock, python
 from stores import Store
 
 import kvmap
@@ -979,6 +979,16 @@ def test_results_may_be_kept_in_two_maps(d: AnyMap) -> None:
         assert both(1) == both(1) == far(1) == [1]
         assert (len(calls), list(d), list(near)) == (1, [f_key := far.key(1)], [f_key])
         assert far.cache_info() == (1, 1, 0)
+
+
+def test_asyncio_is_not_loaded_where_nothing_is_async() -> None:
+    code = (
+        "import json, sys, kvmap\n"
+        "with kvmap.open(':memory:') as d:\n"
+        "    print(d.memoize(json.dumps)([1]), 'asyncio' in sys.modules)"
+    )
+    out, err = python(code).communicate(timeout=PATIENCE)
+    assert (out, err) == ("[1] False\n", "")
 
 
 # Types
