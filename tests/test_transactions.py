@@ -278,6 +278,8 @@ def test_batches_and_conditions_inside(d: AnyMap) -> None:
         assert d.delete_many(["b", "d", "absent"]) == 2
         assert d.incr("a", 5) == 15
         assert d.incr("new", default=7) == 8
+        with pytest.raises(KeyError):
+            d.incr("absent", default=None)
         with pytest.raises(kvmap.KeyExistsError):
             d.create("a", 1)
         d.create("b", "again")

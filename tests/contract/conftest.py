@@ -10,7 +10,63 @@ from servers import RedisStore
 from stores import DiskStore, MemoryStore, Store
 
 import kvmap
-from kvmap.engine import Engine
+from kvmap import keys
+from kvmap.buffer import Buffer
+from kvmap.engine import INF, Changes, Engine, Seen
+
+
+class Block(Buffer):
+    """A transaction's block over an engine, which stays open as long as the test."""
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__(engine)
+        self.name = "block"
+        self.peek = engine.peek
+        self.closed = False
+
+    def hold(self, holder: object) -> bool:
+        return True
+
+    def release(self, holder: object) -> None:
+        pass
+
+    def commit(self, changes: Changes, seen: Seen) -> None:
+        for key in changes.written:
+            keys.text(key)
+        self.delete_many(changes.deleted)
+        for key, (text, deadline) in changes.written.items():
+            self.put(key, text, deadline if deadline == INF else deadline - self.now())
+
+
+class BlockStore(MemoryStore):
+    """What a transaction's block sees and writes keeps the contract of a state too."""
+
+    kind = "block"
+
+    def engine(self, name: str = "store", flag: str = "c", **options: Any) -> Any:
+        return Block(super().engine(name, flag, **options))
+
+
+OF_A_WHOLE_ENGINE = {
+    "test_peek_shows_the_first_few_or_says_that_it_can_not",
+    "test_purge_counts_what_has_expired_since_it_was_last_called",
+    "test_a_deadline_of_a_commit_that_has_passed_leaves_no_entry",
+}
+"""A block has no entries of its own to count or to show, and is committed, not committed to."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of the tests of an engine, a block passes those in modules that say so."""
+    items[:] = [item for item in items if not is_out_of_place(item)]
+
+
+def is_out_of_place(item: Any) -> bool:
+    call: Any = getattr(item, "callspec", None)
+    if call is None or call.params.get("store") is not BlockStore:
+        return False
+    also = getattr(item.module, "ALSO_OF_A_BLOCK", False) and "engine" in item.fixturenames
+    return not also or item.originalname in OF_A_WHOLE_ENGINE
+
 
 MEMORY: Any = pytest.param(MemoryStore, id="memory")
 DISK: Any = pytest.param(DiskStore, id="disk", marks=pytest.mark.disk)
@@ -23,7 +79,7 @@ def opened(kind: type[Store], tmp_path: Path, clock: Clock) -> Iterator[Store]:
     store.close()
 
 
-@pytest.fixture(params=[MEMORY, DISK, REDIS])
+@pytest.fixture(params=[MEMORY, DISK, REDIS, pytest.param(BlockStore, id="block")])
 def store(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Iterator[Store]:
     """Each kind of store in turn."""
     yield from opened(request.param, tmp_path, clock)

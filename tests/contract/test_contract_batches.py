@@ -6,6 +6,8 @@ from test_contract_entries import content
 import kvmap
 from kvmap.engine import INF, Changes, Engine, Seen
 
+ALSO_OF_A_BLOCK = True
+
 
 def commit(engine: Engine, changes: Changes) -> None:
     holder = object()

@@ -11,6 +11,8 @@ from test_contract_entries import content
 from kvmap.engine import INF, KEEP_DEADLINE, Changes, Engine, If
 from kvmap.settings import Settings
 
+ALSO_OF_A_BLOCK = True
+
 
 def test_a_deadline_is_so_many_seconds_from_now(engine: Engine, store: Store) -> None:
     engine.put("stays", b"1", INF)

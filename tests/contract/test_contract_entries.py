@@ -5,6 +5,8 @@ from stores import Store
 
 from kvmap.engine import INF, KEEP_DEADLINE, Engine, If
 
+ALSO_OF_A_BLOCK = True
+
 
 def content(engine: Engine) -> list[tuple[object, bytes]]:
     """All entries in their order."""

@@ -11,6 +11,8 @@ from test_contract_entries import content
 import kvmap
 from kvmap.engine import INF, KEEP_DEADLINE, Changes, Engine
 
+ALSO_OF_A_BLOCK = True
+
 KEYS: list[Any] = [
     *("", "a", "\0", "\n", '"', "\\", "a/b", "..", "é", "\u2028", "\U0001f40d", "x" * 10_000),
     *('{"key":"a"}', ',"value":', "1", "null", "true", "[1]", "{a}", "*", "a b", "%s"),
@@ -156,7 +158,6 @@ def test_what_is_equal_to_a_key_finds_it(engine: Engine, key: Any) -> None:
         lambda: key in engine,
         lambda: engine.get_many([key]) == [b"1"],
         lambda: engine.deadline(key) == INF,
-        lambda: engine.expire(key, INF),
         lambda: engine.pop(key) == b"1",
         lambda: engine.delete(key),
         lambda: engine.delete_many([key]) == 1,

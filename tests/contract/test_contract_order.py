@@ -7,6 +7,8 @@ from test_contract_entries import content
 
 from kvmap.engine import INF, KEEP_DEADLINE, Changes, Engine, If, Seen
 
+ALSO_OF_A_BLOCK = True
+
 
 def order(engine: Engine, *, reverse: bool = False) -> str:
     return "".join(key for page in engine.keys(reverse=reverse) for key in page)
