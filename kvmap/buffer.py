@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from functools import partial
 from itertools import islice
 
 from kvmap import keys, values
@@ -97,8 +98,12 @@ class Buffer:
         self._see_all()
         passed: set[Key] = set()
         below = self._below(self._engine.keys(reverse=reverse), passed)
-        own = self._own(reverse, dict.fromkeys(self.changes.written), self._fresh.copy(), passed)
-        return self._live((own, below) if reverse else (below, own), self._resized)
+        written, fresh = list(self.changes.written), self._fresh.copy()
+        if reverse:
+            written.reverse()
+        own = partial(self._own, written, fresh, passed)
+        # Backwards, those that expire below meanwhile come last.
+        return self._live((own(), below, own()) if reverse else (below, own()), self._resized)
 
     def _live(
         self, parts: Iterable[Iterator[list[Key]]], resized: int
@@ -109,7 +114,6 @@ class Buffer:
                 self._check_size(resized)
                 live = {key: text for key, text in found.items() if text is not None}
                 yield list(live), list(live.values())
-        self._check_open()
         self._check_size(resized)
 
     def _check_size(self, resized: int) -> None:
@@ -117,25 +121,26 @@ class Buffer:
             raise RuntimeError("dictionary changed size during iteration")
 
     def _below(self, pages: Iterator[list[Key]], passed: set[Key]) -> Iterator[list[Key]]:
-        """The engine's keys that were not deleted; `passed` is to hold the overwritten ones."""
+        """The engine's keys that were not deleted; `passed` gets the overwritten ones."""
         for page in pages:
             kept = [key for key in page if key not in self.changes.deleted]
             passed.update([key for key in kept if key in self.changes.written])
             yield kept
 
     def _own(
-        self, reverse: bool, written: Collection[Key], fresh: Collection[Key], passed: set[Key]
+        self, written: Iterable[Key], fresh: Collection[Key], passed: set[Key]
     ) -> Iterator[list[Key]]:
         """The keys that come after the engine's: `fresh` ones, and those that expired there.
 
-        These come last for others too, once the block has ended.
+        These come last for others too, once the block has ended. `passed` gets all of them.
         """
         own = [
             key
             for key in written
-            if key in fresh or (key not in passed and key not in self._engine)
+            if key not in passed and (key in fresh or key not in self._engine)
         ]
-        names = reversed(own) if reverse else iter(own)
+        passed.update(own)
+        names = iter(own)
         yield from iter(lambda: list(islice(names, _PAGE)), [])
 
     def _see_all(self) -> None:

@@ -352,3 +352,54 @@ def test_an_empty_update_may_be_the_first_thing_inside(d: AnyMap) -> None:
         d.update({})
         d |= []
     assert dict(d) == {"a": 1, "b": 2, "c": 3}
+
+
+def test_what_a_block_gave_another_deadline_stays_when_the_first_one_passes(
+    d: AnyMap, clock: Clock
+) -> None:
+    d.set("stays", 1, ttl=5)
+    d.set("later", 1, ttl=5)
+    d.set("gone", 1, ttl=5)
+    with d.transaction():
+        d.set("stays", 2, ttl=None)
+        d.expire("later", 10)
+        d["new"] = 1
+        iterator, backwards = iter(d), reversed(d)
+        assert next(iterator) == "a"
+        assert next(backwards) == "new"
+        clock.wait(5)
+        for keys in (set(d), {"a", *iterator}, {"new", *backwards}):
+            assert keys == {"a", "b", "c", "stays", "later", "new"}
+        assert len(d) == len(list(d)) == len(list(reversed(d))) == 6
+        assert (d["stays"], d["later"], d.ttl("stays"), d.ttl("later")) == (2, 1, None, 5)
+        order = list(d)
+    assert list(d) == order
+    assert (d["stays"], d.ttl("stays"), d.ttl("later")) == (2, None, 5)
+    clock.wait(5)
+    assert set(d) == {"a", "b", "c", "stays", "new"}
+
+
+def test_what_a_block_has_deleted_may_expire_meanwhile(d: AnyMap, clock: Clock) -> None:
+    d.set("short", 1, ttl=5)
+    with d.transaction():
+        d.clear()
+        d.set("timed", 1, ttl=2)
+        d.pop("timed")
+        assert (list(d), len(d)) == ([], 0)
+        clock.wait(5)
+        assert (list(d), len(d)) == ([], 0)
+        d["new"] = 1
+        assert (list(d), len(d)) == (["new"], 1)
+    assert dict(d) == {"new": 1}
+
+
+def test_an_entry_that_was_iterated_over_is_not_met_again(d: AnyMap, clock: Clock) -> None:
+    d.clear()
+    d.set("timed", 1, ttl=5)
+    with d.transaction():
+        d.set("timed", 2, ttl=None)
+        d["new"] = 1
+        iterator = iter(d)
+        assert next(iterator) == "timed"
+        clock.wait(5)
+        assert list(iterator) == ["new"]
