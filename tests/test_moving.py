@@ -420,6 +420,11 @@ def test_csv_is_read_as_the_csv_module_writes_it(d: AnyMap) -> None:
         d.clear()
 
 
+def test_a_byte_order_mark_is_no_part_of_a_name(d: AnyMap) -> None:
+    load(d, from_csv("\ufeffname,id\nAda,7\n", key="name"))
+    assert dict(d) == {"Ada": {"id": "7"}}
+
+
 def test_csv_with_json_in_its_cells(d: AnyMap) -> None:
     text = 'key,a,b,c,d\n7,1,true,"[1,{""x"":null}]",Ada\n'
 
