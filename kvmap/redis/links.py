@@ -14,6 +14,7 @@ from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from kvmap.redis.address import Address
+from kvmap.redis.failures import FAILURES
 
 DEFAULT_TIMEOUT: Final = 5.0
 """Seconds that a call may take where `timeout` is 0."""
@@ -68,7 +69,15 @@ class Connections:
             if _is_quiet(connection):
                 return connection
             self.drop(connection)
-        return self._pool.get_connection()
+        try:
+            return self._pool.get_connection()
+        except FAILURES:
+            raise
+        except BaseException:
+            # An interrupt leaves a connection in the pool that still awaits the server's greeting.
+            if not isinstance(self._pool, redis.BlockingConnectionPool):
+                self._pool.disconnect(inuse_connections=False)
+            raise
 
     def give_back(self, connection: Any) -> None:
         """Keep it for the next call. A caller's own pool gets it back at once: it may be bounded."""
