@@ -13,6 +13,7 @@ from model import contents
 from stores import Store, each_life
 
 import kvmap
+from kvmap.transactions import Blocks
 
 
 @pytest.fixture
@@ -403,3 +404,14 @@ def test_an_entry_that_was_iterated_over_is_not_met_again(d: AnyMap, clock: Cloc
         assert next(iterator) == "timed"
         clock.wait(5)
         assert list(iterator) == ["new"]
+
+
+def test_reads_and_writes_take_the_short_way_outside_of_blocks(store: Store) -> None:
+    blocks = Blocks(store.engine())
+    for _ in range(3):
+        block = blocks.enter()
+        assert blocks.open == [block]
+        assert blocks.view() is blocks.writer() is block.buffer
+        blocks.leave(block)
+        blocks.leave(block)
+        assert blocks.open == []
