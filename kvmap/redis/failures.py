@@ -33,6 +33,8 @@ _CODES: Final = re.compile(
     r"\b(KVMAP[A-Z]+|OOM|READONLY|WRONGTYPE|MISCONF|NOREPLICAS|NOPERM|BUSY|CLUSTERDOWN|MASTERDOWN)\b"
 )
 _HINTS: Final = {
+    "ASK": "this part of the cluster is being moved to another node",
+    "TRYAGAIN": "this part of the cluster is being moved to another node",
     "OOM": "it has reached its maxmemory",
     "MISCONF": "it can't write to its disk",
     "NOREPLICAS": "too few replicas follow it",
@@ -42,6 +44,8 @@ _HINTS: Final = {
     "MASTERDOWN": "it is a replica that has lost its primary",
 }
 _CODE_OF: Final = (
+    (exceptions.AskError, "ASK"),
+    (exceptions.TryAgainError, "TRYAGAIN"),
     (exceptions.OutOfMemoryError, "OOM"),
     (exceptions.ReadOnlyError, "READONLY"),
     (exceptions.NoPermissionError, "NOPERM"),

@@ -158,7 +158,7 @@ def test_clear_hits_exactly_this_map(server: ServerProcess, client: Any) -> None
     client.hset("kvmap:{d:00}", "foreign", "1")
     client.set("kvmap:{d:01}:values", "foreign")
     with kvmap.open(server.url, name="d") as d:
-        d.update({number: number for number in range(1000)}, ttl=100)
+        d.set_many({number: number for number in range(1000)}, ttl=100)
         d.clear()
         assert len(d) == 0
     assert sorted(client.keys("*")) == [
