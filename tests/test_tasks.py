@@ -220,6 +220,20 @@ def test_blocks_of_one_task_nest(d: AnyMap) -> None:
     assert d["a"] == [1, 2, 3]
 
 
+def test_a_block_is_entered_only_once(d: AnyMap) -> None:
+    async def main() -> None:
+        for block in (d.transaction(), d.edit("list", [])):
+            async with block:
+                pass
+            with pytest.raises(RuntimeError, match="entered only once"):
+                async with block:
+                    pytest.fail("the block does not run")
+        d["a"] = 1
+
+    run(main)
+    assert d["a"] == 1
+
+
 def test_blocks_of_two_maps_are_two_blocks(store: Store) -> None:
     async def move(one: AnyMap, other: AnyMap) -> None:
         async with one.transaction():
