@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from helpers import AnyMap, Clock, Work, files_of, killed, run_together
+from helpers import AnyMap, Clock, Work, files_of, in_thread, killed, run_together
 from stores import Store
 
 import kvmap
@@ -320,3 +320,23 @@ def test_an_edit_can_be_entered_only_once(d: AnyMap) -> None:
     with pytest.raises(RuntimeError, match="entered only once"), edit:
         pytest.fail("the block does not run")
     assert d["ada"]["visits"] == 2
+
+
+@pytest.mark.parametrize("failure", ["begin", "block", "finish", "commit"])
+def test_an_edit_that_fails_holds_nobody_up(store: Store, failure: str) -> None:
+    with store.open("small", limits=kvmap.Limits(entries=1)) as d:
+        d["x"] = []
+        with pytest.raises((KeyError, ZeroDivisionError, TypeError, kvmap.LimitError)):
+            if failure == "begin":
+                with d.edit("absent"):
+                    pytest.fail("the block does not run")
+            with d.edit("x") as some:
+                some.append({1} if failure == "finish" else 1)
+                if failure == "commit":
+                    d["one too many"] = 1
+                if failure == "block":
+                    1 / 0
+        assert not d.in_block
+        assert in_thread(lambda: d["x"]) == []
+        in_thread(lambda: d.__setitem__("x", [2]))
+        assert d["x"] == [2]
