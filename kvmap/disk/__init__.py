@@ -1,1 +1,66 @@
 """The engine on a directory of JSON lines. ARCHITECTURE.md says how it works."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+
+from kvmap.disk.engine import DiskEngine
+from kvmap.disk.fs import FileSystem
+from kvmap.disk.manifest import DEFAULT_SHARDS, check_shards
+from kvmap.disk.opening import open_home
+from kvmap.disk.snapshot import Snapshot
+from kvmap.disk.tuning import Tuning
+from kvmap.engine import Engine
+from kvmap.settings import Settings
+
+__all__ = ["FileSystem", "Tuning", "open_engine", "open_snapshot"]
+
+_NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+def _same(kept: Settings) -> Settings:
+    return kept
+
+
+def open_engine(
+    path: str,
+    flag: str,
+    *,
+    timeout: float = 0,
+    sync: bool = False,
+    shards: int | None = None,
+    mode: int = 0o700,
+    change: Callable[[Settings], Settings] = _same,
+    fs: FileSystem | None = None,
+    tuning: Tuning | None = None,
+) -> Engine:
+    """Own a store in a directory. `change` is applied to the settings that it keeps.
+
+    With flag "r", a directory that can't be written to is read as a snapshot.
+    """
+    count = DEFAULT_SHARDS if shards is None else check_shards(shards)
+    fs, tuning = fs or FileSystem(), tuning or Tuning()
+    try:
+        home = open_home(path, flag, fs, timeout=timeout, shards=count, mode=mode, change=change)
+    except OSError as error:
+        if flag != "r" or error.errno not in _NOT_WRITABLE:
+            raise
+        return open_snapshot(path, fs=fs, tuning=tuning, change=change)
+    try:
+        return DiskEngine(home, fs, tuning, sync=sync)
+    except BaseException:
+        home.close(clean=False)
+        raise
+
+
+def open_snapshot(
+    path: str,
+    *,
+    change: Callable[[Settings], Settings] = _same,
+    fs: FileSystem | None = None,
+    tuning: Tuning | None = None,
+) -> Engine:
+    """Read a store as it is now, without owning it."""
+    snapshot: Engine = Snapshot(path, fs or FileSystem(), tuning or Tuning(), change)
+    return snapshot

@@ -50,6 +50,8 @@ class Status(NamedTuple):
     is_file: bool
     """Whether it is a plain file."""
     is_directory: bool
+    changed_ns: int = 0
+    """When the content last changed, in nanoseconds: of a directory, when its names did."""
 
 
 class FileSystem:
@@ -95,6 +97,10 @@ class FileSystem:
         except (FileNotFoundError, NotADirectoryError):
             return None
 
+    def remove_path(self, path: str) -> None:
+        """Remove an empty directory at a path. Raises OSError."""
+        os.rmdir(path)
+
     # Names in a directory
 
     def open_subdirectory(self, directory: int, name: str) -> int:
@@ -111,6 +117,10 @@ class FileSystem:
         Raises FileExistsError.
         """
         os.mkdir(name, 0o700, dir_fd=directory)
+
+    def remove_directory(self, directory: int, name: str) -> None:
+        """Remove an empty directory in a directory. Not synced. Raises OSError."""
+        os.rmdir(name, dir_fd=directory)
 
     def names(self, directory: int) -> list[str]:
         """All names in a directory, sorted."""
@@ -232,6 +242,7 @@ def _status(found: os.stat_result) -> Status:
         (found.st_dev, found.st_ino),
         stat.S_ISREG(found.st_mode),
         stat.S_ISDIR(found.st_mode),
+        found.st_mtime_ns,
     )
 
 

@@ -86,9 +86,9 @@ class Record:
 class Table:
     """The records of one shard, in the order of their writes, as columns."""
 
-    __slots__ = ("_mask", "end", "entries", "keys", "seqs", "shard", "timed")
+    __slots__ = ("_mask", "end", "entries", "keys", "last_seq", "seqs", "shard", "timed")
 
-    def __init__(self, shard: int, mask: int) -> None:
+    def __init__(self, shard: int, mask: int, last_seq: int = 0) -> None:
         self.shard = shard
         self._mask = mask
         self.keys: list[Key] = []
@@ -99,10 +99,8 @@ class Table:
         """Whether any entry has a deadline."""
         self.end = 0
         """Where the last record ends in its shard."""
-
-    @property
-    def last_seq(self) -> int:
-        return self.seqs[-1] if self.seqs else 0
+        self.last_seq = last_seq
+        """The highest sequence number so far; all that follow are higher."""
 
     def add(self, data: bytes, at: int) -> None:
         """Take whole lines that begin at byte `at` of the shard along; all of them or none.
@@ -115,6 +113,7 @@ class Table:
             entries = columns.entries(self.shard, at)
             self.keys += columns.keys
             self.seqs += columns.seqs
+            self.last_seq = columns.seqs[-1]
             self.entries += entries
             self.timed = self.timed or bool(columns.deadlines)
             self.end = at + len(data)

@@ -24,19 +24,23 @@ class Shard:
     __slots__ = (
         "_descriptor",
         "_folder",
+        "_inherited",
         "_mapped",
         "_maps",
+        "_synced_before",
         "_tuning",
         "dirty",
         "end",
         "failed",
         "known",
+        "last_seq",
         "live",
         "loaded",
         "name",
         "number",
         "parsed",
         "path",
+        "read_until",
         "retry_compaction_at",
         "writable",
     )
@@ -66,10 +70,18 @@ class Shard:
         """Bytes of records, dead and live."""
         self.live = 0
         """Bytes of the records that the index points to."""
+        self.last_seq = 0
+        """The sequence number of the last record that was read or written, once `loaded`."""
         self.dirty = not known.exact
         """Whether bytes may not be on disk yet."""
+        self._inherited = not known.exact
+        """Whether a crash has left bytes whose sync may have failed; see `sync`."""
+        self._synced_before = known.length
+        """Bytes that the last close has synced."""
         self.failed = False
         """Whether a sync has failed, so that no later one can be trusted with the same file."""
+        self.read_until = MOST_BYTES
+        """The end of what is read where a crash has left a batch that may not be removed."""
         self.retry_compaction_at = 0
         """How far the file grows before a compaction that failed is tried again."""
         self._folder = folder
@@ -109,7 +121,14 @@ class Shard:
             raise CorruptStoreError(self.path, MOST_BYTES, "longer than a shard can be")
         if self._descriptor < 0 and size is not None:
             self._descriptor = self._folder.open_file(self.name, write=self.writable)
-        self.end = size or 0
+        self.end = min(size or 0, self.read_until)
+
+    def open_empty(self) -> bool:
+        """Be ready, without reading, where the manifest says that there is no file or an empty one."""
+        if self.known == EMPTY:
+            self.open()
+            self.forget()
+        return self.loaded
 
     def map(self) -> None:
         """Let readers use a map of all that is there."""
@@ -144,9 +163,9 @@ class Shard:
                 begin += len(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    def stretches(self, start: int = 0) -> Iterator[tuple[int, bytes]]:
+    def stretches(self, start: int = 0, size: int = 0) -> Iterator[tuple[int, bytes]]:
         """All records from byte `start` on, in parts of whole lines, and where each part begins."""
-        return stretches(self.read, start, self.end, self._tuning.stretch_bytes)
+        return stretches(self.read, start, self.end, size or self._tuning.stretch_bytes)
 
     # Writing
 
@@ -214,12 +233,31 @@ class Shard:
                 self._descriptor = self._folder.open_file(self.name, write=self.writable)
             if self._descriptor >= 0:
                 try:
+                    if self._inherited:
+                        self._write_again()
                     with named(self.path):
                         self._folder.fs.sync(self._descriptor)
                 except BaseException:
                     self.failed = True
                     raise
             self.dirty = False
+
+    def _write_again(self) -> None:
+        """Write the bytes that a crash has left in their own place.
+
+        A sync that failed before the crash has left them clean in the page cache and not on disk,
+        so that a sync alone would pass over them.
+        """
+        fs, at = self._folder.fs, self._synced_before
+        with named(self.path):
+            size = fs.descriptor_status(self._descriptor).size
+            while at < size:
+                data = fs.pread(self._descriptor, min(self._tuning.stretch_bytes, size - at), at)
+                if not data:
+                    break
+                write_at(fs, self._descriptor, data, at)
+                at += len(data)
+        self._inherited = False
 
     # Another file in this one's place
 
@@ -243,6 +281,13 @@ class Shard:
         found = fs.status(self._folder.descriptor, self.name)
         return found is not None and found.identity == fs.descriptor_status(descriptor).identity
 
+    @property
+    def is_current(self) -> bool:
+        """Whether the shard's name stands for the file that is open, or for none where none is."""
+        if self._descriptor < 0:
+            return self._folder.size(self.name) is None
+        return self.is_named(self._descriptor)
+
     def take(self, descriptor: int, end: int, live: int) -> None:
         """Use the new file from now on; harmless when that was done before."""
         if self._descriptor != descriptor:
@@ -252,7 +297,7 @@ class Shard:
             if old >= 0:
                 self._folder.fs.close(old)
         self.known = UNKNOWN
-        self.failed = self.dirty = False
+        self.failed = self.dirty = self._inherited = False
         self.retry_compaction_at = 0
         self.end, self.live = end, live
         self.map()
@@ -260,10 +305,10 @@ class Shard:
     def forget(self) -> None:
         """Let go of a file that was removed: the shard is empty."""
         self.close()
-        self.known = EMPTY
+        self.known = UNKNOWN
         self.loaded = self.parsed = True
-        self.dirty = self.failed = False
-        self.end = self.live = self.retry_compaction_at = 0
+        self.dirty = self.failed = self._inherited = False
+        self.end = self.live = self.last_seq = self.retry_compaction_at = 0
 
     def close(self) -> None:
         """Give up the descriptor and the map; an iterator that has the map can go on with it."""

@@ -38,9 +38,9 @@ class NewFile:
             self._fs.sync(self.descriptor)
 
     def drop(self) -> None:
-        """Remove it, where it has not taken the shard's place; harmless when that was done before."""
-        descriptor, self.descriptor = self.descriptor, -1
-        if descriptor >= 0:
+        """Remove it, unless it has taken the shard's place; harmless when that was done before."""
+        if self.descriptor >= 0 and not self.shard.is_named(self.descriptor):
+            descriptor, self.descriptor = self.descriptor, -1
             self.shard.drop_new(descriptor)
 
 
@@ -58,8 +58,7 @@ class _Replacement:
             if new.shard.is_named(new.descriptor):
                 self._publish()
                 new.descriptor = -1  # it is the shard's
-            else:
-                new.drop()
+            new.drop()
 
 
 class Shards:
@@ -67,6 +66,7 @@ class Shards:
 
     def __init__(
         self,
+        store_folder: Folder,
         folder: Folder,
         known: Sequence[Known],
         tuning: Tuning,
@@ -75,7 +75,10 @@ class Shards:
         *,
         writable: bool,
     ) -> None:
+        self.store_folder = store_folder
+        """Where the manifest, the journal and the hint file are."""
         self.folder = folder
+        """Where the shards' files are."""
         self.mask = len(known) - 1
         self.maps: list[Map | bytes] = [NO_MAP] * len(known)
         """By the shard's number; what readers use without a lock."""

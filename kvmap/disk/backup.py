@@ -1,0 +1,113 @@
+"""A copy of a store that is in use: its live records alone, as they stand, line by line."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from zlib import crc32
+
+from kvmap.disk.folder import SHARDS, Folder, write_at
+from kvmap.disk.fs import FileSystem, named
+from kvmap.disk.manifest import NAME, Known, Manifest
+from kvmap.disk.opening import Home
+from kvmap.disk.records import TAIL, Entry, span, unpack_value
+from kvmap.disk.shard import Shard
+from kvmap.disk.shards import Shards
+from kvmap.engine import Progress
+from kvmap.errors import CorruptStoreError
+from kvmap.keys import Key
+from kvmap.settings import Settings
+
+
+class NewStore:
+    """The copy, while it is made. The manifest comes last: where there is one, it is complete."""
+
+    def __init__(self, path: Path, home: Home, fs: FileSystem) -> None:
+        name = str(path)
+        if os.path.realpath(name).startswith(os.path.realpath(home.folder.path) + os.sep):
+            raise ValueError(f"{name} is inside the store; a copy belongs elsewhere")
+        found = fs.path_status(name)
+        if found is None:
+            fs.make_directories(name, 0o700)
+        elif not found.is_directory:
+            raise _taken(name)
+        self._fs = fs
+        self._made = found is None
+        self._folder = Folder.open(fs, name)
+        if self._folder.names():
+            self._folder.close()
+            raise _taken(name)
+        self._folder.make_subfolder(SHARDS)
+        self._shards = self._folder.subfolder(SHARDS)
+        self._known: list[Known] = []
+        self._seq = 0
+
+    def copy(
+        self, shards: Shards, entries: Mapping[Key, Entry], seq: int, progress: Progress | None
+    ) -> None:
+        """Write the records that the index points to, in the order of their writes.
+
+        Raises CorruptStoreError for a damaged record: a copy holds nothing that can't be read.
+        """
+        by_shard: list[list[tuple[int, Entry]]] = [[] for _ in shards.all]
+        for entry in entries.values():
+            start, _, _, _, number = unpack_value(entry)
+            by_shard[number].append((start, entry))
+        done, total = 0, shards.live
+        for shard, some in zip(shards.all, by_shard, strict=True):
+            length = self._copy_shard(shard, [entry for _, entry in sorted(some)])
+            self._known.append(Known(length, exact=True))
+            done += length
+            if progress is not None:
+                progress(done, total)
+        self._seq = seq
+
+    def _copy_shard(self, shard: Shard, entries: list[Entry]) -> int:
+        if not entries:
+            return 0
+        descriptor = self._shards.create_file(shard.name)
+        try:
+            end = 0
+            with named(self._shards.file_path(shard.name)):
+                for entry in entries:
+                    line = _line(shard, entry)
+                    write_at(self._fs, descriptor, line, end)
+                    end += len(line)
+                self._fs.sync(descriptor)
+            return end
+        finally:
+            self._fs.close(descriptor)
+
+    def finish(self, settings: Settings) -> None:
+        """Make the copy a store that would survive a power cut."""
+        self._shards.sync()
+        manifest = Manifest(settings, tuple(self._known), self._seq)
+        self._folder.replace(NAME, manifest.to_bytes())
+        self._shards.close()
+        self._folder.close()
+
+    def remove(self) -> None:
+        """Leave nothing of it."""
+        for name in self._shards.names():
+            self._shards.remove(name)
+        self._folder.remove(NAME)
+        self._fs.remove_directory(self._folder.descriptor, SHARDS)
+        path = self._folder.path
+        self._shards.close()
+        self._folder.close()
+        if self._made:
+            self._fs.remove_path(path)
+
+
+def _taken(name: str) -> FileExistsError:
+    return FileExistsError(errno.EEXIST, "a backup needs a new or an empty directory", name)
+
+
+def _line(shard: Shard, entry: Entry) -> bytes:
+    begin, end = span(entry)
+    line = shard.read(begin, end)
+    if crc32(memoryview(line)[:-TAIL]) != unpack_value(entry)[3]:
+        raise CorruptStoreError(shard.path, begin, "the record is damaged")
+    return line

@@ -1,0 +1,186 @@
+"""Compaction: a shard's live records move into a new file, and its dead ones go.
+
+What Bitcask's design paper calls a merge; here shard by shard, and in passing: a write that finds
+its shard worn looks through one stretch of the shard whose compaction is under way, so that no write
+waits for all of it. One shard is compacted at a time, which bounds what that needs: beside the new
+file, an index entry for each of the shard's keys.
+"""
+
+from __future__ import annotations
+
+from itertools import groupby
+
+from kvmap.disk.index import Index
+from kvmap.disk.parser import Table
+from kvmap.disk.records import Entry, moved, span, unpack_order
+from kvmap.disk.shard import Shard
+from kvmap.disk.shards import NewFile, Shards
+from kvmap.disk.steps import BEGUN, Steps
+from kvmap.disk.tuning import Tuning
+from kvmap.errors import CorruptStoreError
+from kvmap.keys import Key
+
+
+class _Copy:
+    """A compaction that is under way."""
+
+    __slots__ = ("begun_at", "done", "new", "places", "shard", "table")
+
+    def __init__(self, shards: Shards, shard: Shard) -> None:
+        self.shard = shard
+        self.begun_at = shard.end
+        """Records behind this byte go along as they are: they may have deleted what was copied."""
+        self.done = 0
+        """Up to here the old file has been looked through."""
+        self.places: dict[Key, Entry] = {}
+        """What the index is to say when the new file is in place."""
+        self.table = Table(shard.number, shards.mask)
+        self.new = NewFile(shard, shards.folder)
+
+
+class Compactor:
+    """Gives back the space of dead records. The caller has the lock, and has parsed the shard."""
+
+    def __init__(self, index: Index, shards: Shards, steps: Steps, tuning: Tuning) -> None:
+        self._index = index
+        self._shards = shards
+        self._steps = steps
+        self._tuning = tuning
+        self._copy: _Copy | None = None
+        self.due = False
+        """Whether a compaction is under way, or another shard may be worn."""
+
+    def step_in_passing(self, shard: Shard) -> None:
+        """Go on with the compaction that is under way, or begin this worn shard's.
+
+        The write that calls is done, so it must not fail for want of room. What stands in the way
+        is met again by `compact`, or when the damaged record is read.
+        """
+        if self._copy is not None:
+            shard = self._copy.shard
+        elif shard.end < shard.retry_compaction_at:
+            return
+        try:
+            self._step(shard)
+        except (OSError, CorruptStoreError, MemoryError):
+            self._steps.settle()
+            self._steps.current = BEGUN
+            self.stop()
+            shard.retry_compaction_at = shard.end + max(self._tuning.slack_bytes, shard.end >> 3)
+        self.due = self._copy is not None or self._worn() is not None
+
+    def go_on(self) -> None:
+        """Go on with what is due: the compaction that is under way, or a worn shard's."""
+        shard = self._copy.shard if self._copy is not None else self._worn()
+        if shard is None:
+            self.due = False
+        else:
+            self.step_in_passing(shard)
+
+    def _worn(self) -> Shard | None:
+        for shard in self._shards.all:
+            if shard.worn and shard.parsed and shard.end >= shard.retry_compaction_at:
+                return shard
+        return None
+
+    def compact(self, shard: Shard) -> None:
+        """Compact a shard at once, so that nothing dead is left.
+
+        Raises OSError where there is no room for its copy, CorruptStoreError for damage; the shard
+        is as it was then.
+        """
+        self.stop()
+        try:
+            self._step(shard)
+            while self._copy is not None:
+                self._step(shard)
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Drop a copy that is not complete."""
+        copy, self._copy = self._copy, None
+        if copy is not None:
+            copy.new.drop()
+
+    def _step(self, shard: Shard) -> None:
+        copy, self._copy = self._copy, None  # which it stays where this fails
+        if copy is None:
+            copy = _Copy(self._shards, shard)
+        try:
+            size = self._tuning.step_bytes
+            for at, data in shard.stretches(copy.done, size):
+                self._look_through(copy, at, data)
+                break
+            if copy.done >= shard.end:
+                self._finish(copy)
+            else:
+                self._copy = copy
+        except BaseException:
+            copy.new.drop()
+            raise
+
+    def _look_through(self, copy: _Copy, at: int, data: bytes) -> None:
+        """Copy what is live of a stretch, run by run."""
+        table = copy.table
+        try:
+            table.add(data, at)
+        except ValueError as error:
+            raise CorruptStoreError(copy.shard.path, at, f"can't be compacted: {error}") from None
+        names, found = table.keys, table.entries
+        table.keys, table.seqs, table.entries = [], [], []
+        if at >= copy.begun_at:
+            self._copy_all(copy, at, data, names, found)
+        else:
+            self._copy_live(copy, at, data, names, found)
+        copy.done = at + len(data)
+
+    def _copy_all(
+        self, copy: _Copy, at: int, data: bytes, names: list[Key], found: list[Entry | None]
+    ) -> None:
+        distance = copy.new.end - at
+        copy.new.append(data)
+        for key, entry in zip(names, found, strict=True):
+            if entry is None:
+                copy.places.pop(key, None)
+            else:
+                copy.places[key] = moved(entry, distance)
+
+    def _copy_live(
+        self, copy: _Copy, at: int, data: bytes, names: list[Key], found: list[Entry | None]
+    ) -> None:
+        entries = self._index.entries
+        runs: list[bytes] = []
+        to = copy.new.end
+        rows = zip(names, found, map(entries.get, names), strict=True)
+        for live, run in groupby(rows, lambda row: row[1] is not None and row[1] == row[2]):
+            if not live:
+                continue
+            start = stop = -1
+            for key, entry, _ in run:
+                assert entry is not None
+                begin, stop = span(entry)
+                if start < 0:
+                    start = begin
+                copy.places[key] = moved(entry, to - start)
+            runs.append(data[start - at : stop - at])
+            to += stop - start
+        copy.new.append(b"".join(runs))
+
+    def _finish(self, copy: _Copy) -> None:
+        shard, new, entries = copy.shard, copy.new, self._index.entries
+        # What has expired or was evicted meanwhile is no longer in the index.
+        places = {key: entry for key, entry in copy.places.items() if key in entries}
+        live = sum([unpack_order(entry)[1] for entry in places.values()])
+        if live != shard.live:
+            raise CorruptStoreError(shard.path, 0, "can't be compacted: a live record is damaged")
+        last_seq = shard.last_seq
+
+        def publish() -> None:
+            with self._index.gate:
+                shard.take(new.descriptor, new.end, live)
+                entries.update(places)
+            shard.last_seq = last_seq
+
+        self._shards.put_in_place(new, publish)

@@ -1,0 +1,188 @@
+"""Reading more than one entry: pages of an iteration, many keys at once, coming deadlines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from zlib import crc32
+
+from kvmap.disk.index import Index
+from kvmap.disk.records import UNTIMED, Entry, deadline, place, unpack_value
+from kvmap.disk.shards import Shards
+from kvmap.disk.steps import Steps
+from kvmap.disk.tuning import Tuning
+from kvmap.keys import Key
+from kvmap.turn import Turn
+
+_FIRST_PAGE = 16
+"""Entries of the first page, for those who want only the first few; each has twice as many."""
+
+Pair = tuple[Key, Entry]
+
+
+class Reader:
+    """Reads of an open store that take no lock unless something has to be loaded or has expired."""
+
+    def __init__(
+        self,
+        index: Index,
+        shards: Shards,
+        turn: Turn,
+        steps: Steps,
+        tuning: Tuning,
+        now: Callable[[], float],
+        check_open: Callable[[], None],
+    ) -> None:
+        self._index = index
+        self._maps = shards.maps
+        self._turn = turn
+        self._steps = steps
+        self._tuning = tuning
+        self._now = now
+        self._check_open = check_open
+
+    def sweep(self) -> None:
+        """Take out what has expired."""
+        if self._index.deadlines.soonest <= self._now():
+            self._steps.check_reentry()
+            with self._turn.lock:
+                self._steps.settle()
+                self._index.sweep()
+
+    def count(self) -> int:
+        """The number of entries that have not expired."""
+        self._index.load_all()
+        if self._index.deadlines.soonest <= self._now():
+            self.sweep()
+        self._check_open()
+        return len(self._index.entries)
+
+    def keys(self, *, reverse: bool) -> Iterator[list[Key]]:
+        """The keys in the map's order, in pages."""
+        return ([key for key, _ in page] for page in self._pages(reverse))
+
+    def items(self, *, reverse: bool) -> Iterator[tuple[list[Key], list[bytes]]]:
+        """The entries in the map's order, in pages."""
+        pages = self._pages(reverse)  # which loads by way of the hint file, where that is quicker
+        self._index.prepare_all()
+        return self._items(pages)
+
+    def _items(self, pages: Iterator[list[Pair]]) -> Iterator[tuple[list[Key], list[bytes]]]:
+        most = self._tuning.page_bytes
+        for page in pages:
+            names, texts, size = list[Key](), list[bytes](), 0
+            for key, entry in page:
+                text = self._text(key, entry)
+                if text is not None:
+                    names.append(key)
+                    texts.append(text)
+                    size += len(text)
+                    if size > most:
+                        yield names, texts
+                        names, texts, size = [], [], 0
+            yield names, texts
+
+    def _pages(self, reverse: bool) -> Iterator[list[Pair]]:
+        self._index.load_in_order()
+        self.sweep()
+        self._check_open()
+        return self._each_page(reverse, self._index.net_size)
+
+    def _each_page(self, reverse: bool, net_size: int) -> Iterator[list[Pair]]:
+        index = self._index
+        items = index.entries.items()
+        rest: Iterator[Pair] = iter(reversed(items) if reverse else items)
+        last, count = -1, _FIRST_PAGE
+        while True:
+            self.sweep()
+            self._check_open()
+            if index.net_size != net_size:
+                raise RuntimeError("dictionary changed size during iteration")
+            try:
+                page = list(islice(rest, count))
+            except RuntimeError:
+                # An entry has expired, or the index was put in order. Rare, so what is left may be
+                # copied.
+                rest = iter(self._behind(last, reverse))
+                page = list(islice(rest, count))
+            if not page:
+                return
+            last = place(page[-1][1])
+            count = min(2 * count, self._tuning.page_entries)
+            if index.deadlines.soonest <= self._now():
+                page = [(key, entry) for key, entry in page if deadline(entry) > self._now()]
+            yield page
+
+    def _behind(self, last: int, reverse: bool) -> list[Pair]:
+        """The entries whose turn comes after the place `last`; all of them for -1."""
+        with self._turn.lock:
+            pairs = list(self._index.entries.items())
+        if reverse:
+            pairs.reverse()
+        if last < 0:
+            return pairs
+        return [
+            pair for pair in pairs if (place(pair[1]) < last) is reverse and place(pair[1]) != last
+        ]
+
+    def _text(self, key: Key, entry: Entry) -> bytes | None:
+        start, end, seed, crc, number = unpack_value(entry)
+        text = self._maps[number][start:end]
+        return text if crc32(text, seed) == crc else self._index.text(key, entry)
+
+    def get_many(self, wanted: Iterable[Key]) -> list[bytes | None]:
+        """The text of each of these keys, all of one moment."""
+        names = list(wanted)
+        for key in names:
+            if key not in self._index.entries and not self._index.settled:
+                self._index.find(key)
+        with self._index.gate:
+            found = list(map(self._index.entries.get, names))
+            self._check_open()
+        now, version = self._now(), self._index.seq
+        texts = [
+            None
+            if entry is None or (len(entry) > UNTIMED and deadline(entry) <= now)
+            else self._text(key, entry)
+            for key, entry in zip(names, found, strict=True)
+        ]
+        if self._index.seq == version:
+            return texts
+        # Somebody has written meanwhile, and compaction may have moved a record: once more, alone.
+        self._steps.check_reentry()
+        with self._turn.lock:
+            self._steps.settle()
+            entries = [self._index.find(key) for key in names]
+            return [
+                None if entry is None or deadline(entry) <= now else self._text(key, entry)
+                for key, entry in zip(names, entries, strict=True)
+            ]
+
+    def expiring(self, seconds: float) -> dict[Key, bytes]:
+        """The entries that expire within so many seconds."""
+        self._index.load_all()
+        self.sweep()
+        self._steps.check_reentry()
+        with self._turn.lock:
+            self._steps.settle()
+            found: dict[Key, bytes] = {}
+            for moment, _, key in self._index.deadlines.until(self._now() + seconds):
+                entry = self._index.entries.get(key)
+                if entry is not None and deadline(entry) == moment:
+                    text = self._text(key, entry)
+                    if text is not None:
+                        found[key] = text
+        self._check_open()
+        return found
+
+    def peek(self, count: int) -> tuple[int | None, list[tuple[Key, bytes]]]:
+        """How many entries there are and the first few, where that takes no more than a moment."""
+        index = self._index
+        if not index.ordered or not index.all_parsed or index.deadlines.soonest <= self._now():
+            return None, []
+        try:
+            pairs = list(islice(index.entries.items(), count))
+        except RuntimeError:
+            return None, []
+        texts = [(key, self._text(key, entry)) for key, entry in pairs]
+        return len(index.entries), [(key, text) for key, text in texts if text is not None]
