@@ -134,10 +134,12 @@ refused  $.order: invalid UUID; what is stored does not fit ...
 }
 ELSEWHERE = {
     "benchmark.py",
+    "benchmark_redis.py",
     "compare.py",
     "eviction.py",
     "llm_cache.py",
     "page_cache.py",
+    "shared_sessions.py",
     "web_service.py",
 }
 
