@@ -12,9 +12,10 @@ from unsynced import Unsynced
 
 from kvmap.disk.fs import FileSystem
 from kvmap.engine import Engine
+from kvmap.limits import Limits
 from kvmap.memory import MemoryEngine
 from kvmap.opening import before
-from kvmap.settings import Settings
+from kvmap.settings import DEFAULT, Settings
 
 SETTINGS = ("limits", "ttl", "codec", "evict")
 
@@ -43,6 +44,9 @@ class Store:
     def engine(self, name: str = "store", flag: str = "c", **options: Any) -> Engine:
         """An engine; options that are no settings are the engine's own, such as `shards`."""
         settings = {each: options.pop(each) for each in SETTINGS if each in options}
+        Settings(limits=Limits(entries=1)).changed(
+            **{**settings, "limits": DEFAULT}
+        )  # as kvmap.open
         engine = self.open_engine(name, flag, lambda kept: kept.changed(**settings), **options)
         self._engines.append(engine)
         return engine

@@ -435,14 +435,19 @@ def test_backup_has_the_changes(kept: Store) -> None:
         assert copy["ada"] == [1]
 
 
-def test_a_store_that_is_open_to_read_hands_out_and_writes_nothing(kept: Store) -> None:
+def test_a_store_that_is_open_to_read_says_that_a_change_in_place_is_lost(kept: Store) -> None:
     with kept.open() as d:
         d["ada"] = []
     before = files_of(d.path)
-    with kept.open("store", "r", writeback=True) as reading:
-        assert reading["ada"] is reading["ada"]
-        reading["ada"].append("lost")
-    assert files_of(d.path) == before
+    reading = kept.open("store", "r", writeback=True)
+    assert reading["ada"] is reading["ada"]
+    reading["ada"].append("lost")
+    for write in (reading.sync, reading.close):
+        with pytest.raises(kvmap.ReadOnlyError) as caught:
+            write()
+        assert any("'ada'" in note for note in caught.value.__notes__)
+    assert reading.closed
+    assert {**files_of(d.path), "lock": b""} == {**before, "lock": b""}
 
 
 def test_memoized_results_are_remembered_too(d: AnyMap) -> None:

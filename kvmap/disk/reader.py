@@ -86,12 +86,15 @@ class Reader:
         self._index.load_in_order()
         self.sweep()
         self._check_open()
-        return self._each_page(reverse, self._index.net_size)
-
-    def _each_page(self, reverse: bool, net_size: int) -> Iterator[list[Pair]]:
-        index = self._index
-        items = index.entries.items()
+        items = self._index.entries.items()
+        # Made here: a reversed iterator begins with what is the last entry now.
         rest: Iterator[Pair] = iter(reversed(items) if reverse else items)
+        return self._each_page(rest, reverse, self._index.net_size)
+
+    def _each_page(
+        self, rest: Iterator[Pair], reverse: bool, net_size: int
+    ) -> Iterator[list[Pair]]:
+        index = self._index
         last, count = -1, _FIRST_PAGE
         while True:
             self.sweep()
