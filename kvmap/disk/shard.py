@@ -132,10 +132,11 @@ class Shard:
 
     def map(self) -> None:
         """Let readers use a map of all that is there."""
-        if self.end > self._mapped:
+        end = self.end  # a writer may move it on meanwhile
+        if end > self._mapped:
             with named(self.path):
-                self._maps[self.number] = self._folder.fs.map(self._descriptor, self.end)
-            self._mapped = self.end
+                self._maps[self.number] = self._folder.fs.map(self._descriptor, end)
+            self._mapped = end
 
     @property
     def outgrown(self) -> bool:
