@@ -20,6 +20,10 @@ MAKE: dict[str, tuple[int, list[str]]] = {
 """Megabytes of a small image, and the command that makes a file system in it."""
 
 
+ROOM = 4 << 20
+"""Bytes that are left free, so that a test fills them soon."""
+
+
 def run(*command: object) -> None:
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
     if done.returncode:
@@ -92,4 +96,8 @@ def file_system(kind: str, folder: Path) -> Iterator[Path]:
     else:
         make(kind, folder / "image")
         with mounted(folder / "image", folder / "mounted") as place:
+            with (place / "ballast").open("wb") as file:
+                size = shutil.disk_usage(place).free - ROOM
+                if size > 0:
+                    os.posix_fallocate(file.fileno(), 0, size)
             yield place

@@ -175,12 +175,15 @@ class Directory:
         self.number = number
         self.names: dict[str, Versions] = {}
         self.errors = 0
+        self.changes = 0
+        """How many times names have changed."""
 
     def get(self, name: str) -> File | Directory | None:
         found: File | Directory | None = self.names.get(name, [(0, None)])[-1][1]
         return found
 
     def put(self, name: str, node: File | Directory | None, moment: int) -> None:
+        self.changes += 1
         self.names.setdefault(name, [(0, None)]).append((moment, node))
 
     def sync(self) -> None:
@@ -334,7 +337,9 @@ class Disk(FileSystem):
             return None
         size = len(node.data) if isinstance(node, File) else 0
         identity = self.device, node.number
-        return Status(size, identity, isinstance(node, File), isinstance(node, Directory))
+        changes = 0 if isinstance(node, File) else node.changes
+        is_file, is_directory = isinstance(node, File), isinstance(node, Directory)
+        return Status(size, identity, is_file, is_directory, changes)
 
     def _open(self, node: Node, *, write: bool = False) -> int:
         self.calls += 1
@@ -395,7 +400,28 @@ class Disk(FileSystem):
     def path_status(self, path: str) -> Status | None:
         return self._status(self._find(path))
 
+    def remove_path(self, path: str) -> None:
+        parent, name = self._find(os.path.dirname(path)), os.path.basename(path)
+        found = self._find(path)
+        if not isinstance(parent, Directory) or not isinstance(found, Directory):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+        self._remove_directory(parent, name)
+
+    def _remove_directory(self, here: Directory, name: str) -> None:
+        found = here.get(name)
+        if found is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
+        if isinstance(found, File):
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), name)
+        if any(found.get(each) is not None for each in found.names):
+            raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), name)
+        here.put(name, None, self.moment + 1)
+        self._changed("remove_directory")
+
     # Names
+
+    def remove_directory(self, directory: int, name: str) -> None:
+        self._remove_directory(self._directory(directory), name)
 
     def open_subdirectory(self, directory: int, name: str) -> int:
         node = self._directory(directory).get(name)

@@ -17,6 +17,8 @@ WRITING = (
     "pwrite",
     "pwritev",
     "remove",
+    "remove_directory",
+    "remove_path",
     "rename",
     "sync",
     "sync_directory",
