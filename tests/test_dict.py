@@ -534,10 +534,14 @@ def test_a_change_while_iterating_is_met_as_by_a_dict(
                 expected = drained(iterate(model), lambda: work(model), after)
                 with d.transaction() if in_transaction else nullcontext():
                     found = drained(iterate(d), lambda: work(d), after)
-                    if change == "deletes and inserts another":
-                        # What came after the iterator it may miss; a dict promises no more.
-                        found[len(found) :] = expected[len(found) :]
-                assert found == expected, (number, after)
+                if change == "deletes and inserts another":
+                    # A dict yields what came behind the iterator, misses it or raises.
+                    expected = [each for each in expected if each is not RuntimeError]
+                    shorter, longer = sorted((found, expected), key=len)
+                    assert longer[: len(shorter)] == shorter, (number, after)
+                    assert len(longer) <= len(shorter) + 1, (number, after)
+                else:
+                    assert found == expected, (number, after)
                 assert list(d.items()) == list(model.items())
 
 
