@@ -425,7 +425,7 @@ def test_a_subclass_that_is_not_equal_to_its_text_is_refused(d: AnyMap) -> None:
 
 @each_life
 def test_keys_may_be_long(store: Store, happen: Happen) -> None:
-    keys = ["x" * 300_000, '"' * 30_000, "\n" * 30_000, "é" * 30_000]
+    keys = ["x" * 100_000, '"' * 30_000, "\n" * 30_000, "é" * 30_000]
     keys += [tuple(range(5_000)), ("x" * 30_000, 1), nested(200)]
 
     def fill(d: AnyMap) -> None:
