@@ -148,8 +148,9 @@ def running(**options: object) -> Iterator[ServerProcess]:
 def shared() -> ServerProcess:
     """A server for all tests of this process that need no other; it ends with the process."""
     stack = ExitStack()
+    server = stack.enter_context(running())
     atexit.register(stack.close)
-    return stack.enter_context(running())
+    return server
 
 
 class RedisStore(Store):
