@@ -11,7 +11,7 @@ from typing import Any
 import kvmap
 from kvmap.cli import screen
 from kvmap.cli.keys_given import write_json
-from kvmap.cli.places import must_have_files, open_to_read, open_to_write, shown
+from kvmap.cli.places import is_there, must_have_files, open_to_read, open_to_write, shown
 from kvmap.cli.progress import Progress
 from kvmap.cli.quantities import amount, size
 from kvmap.cli.words import Refused, command, refusing
@@ -95,6 +95,8 @@ def config(args: Namespace) -> int:
         with open_to_read(args.store, args.timeout) as d:
             settings = d.settings
     else:
+        if made and is_there(args.store, args.timeout):
+            raise Refused(f"{shown(args.store)} is there; --codec and --shards are for a new store")
         with open_to_write(args.store, args.timeout, new=True, **made) as d:
             if changed:
                 with refusing():

@@ -42,8 +42,11 @@ def to_text(key: Key, as_json: bool = False) -> str:
     """
     if type(key) is str and not as_json and not _CONTROL.search(key):
         return key
-    # JSON itself escapes the first 32 of them only.
-    text = keys.text(key).decode()
+    return escaped(keys.text(key).decode())
+
+
+def escaped(text: str) -> str:
+    """A JSON text without control characters, of which JSON itself escapes the first 32 only."""
     return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 

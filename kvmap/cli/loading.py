@@ -11,7 +11,7 @@ from typing import IO, Any, Final
 
 from kvmap.cli import screen
 from kvmap.cli.keys_given import standard_input, write_json
-from kvmap.cli.places import is_url, open_to_read, open_to_write, shown
+from kvmap.cli.places import NoStoreError, is_url, open_to_read, open_to_write, shown
 from kvmap.cli.progress import Progress
 from kvmap.cli.quantities import amount
 from kvmap.cli.words import Refused, explain, in_words
@@ -106,7 +106,7 @@ def _target(args: Namespace, codec: str) -> KVMap[Any, Any]:
     """The store to load into; one that is new has the source's codec, or the one that is named."""
     try:
         d = open_to_write(args.store, args.timeout)
-    except Refused:
+    except NoStoreError:
         return open_to_write(args.store, args.timeout, new=True, codec=args.codec or codec)
     if args.codec not in (None, d.settings.codec):
         d.close()

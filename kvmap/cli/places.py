@@ -19,6 +19,10 @@ _SERVERS: Final = ("redis://", "rediss://", "unix://", "valkey://", "valkeys://"
 _MANIFEST: Final = "kvmap.json"
 
 
+class NoStoreError(Refused):
+    """There is nothing at a path or URL."""
+
+
 def is_url(store: str) -> bool:
     """
     >>> is_url("redis://localhost/0/sessions"), is_url("sessions")
@@ -81,14 +85,18 @@ def _open_server(store: str, flag: str, timeout: float, **settings: Any) -> KVMa
         with refusing():
             return kvmap.open(store, flag, timeout=timeout, **settings)
     except FileNotFoundError:
-        raise Refused(f"there is no store at {shown(store)}") from None
+        raise NoStoreError(f"there is no store at {shown(store)}") from None
     except ModuleNotFoundError as error:
         raise Refused(str(error)) from None
 
 
 def _read_index(d: KVMap[Any, Any]) -> None:
-    with Progress("read index", "bytes") as progress:
-        d.load(progress)
+    try:
+        with Progress("read index", "bytes") as progress:
+            d.load(progress)
+    except BaseException:
+        d.close()
+        raise
 
 
 def must_be_store(path: str) -> None:
@@ -103,7 +111,7 @@ def must_be_directory(path: str) -> None:
     try:
         found = os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
-        raise Refused(f"there is no store at {path}") from None
+        raise NoStoreError(f"there is no store at {path}") from None
     if not stat.S_ISDIR(found.st_mode):
         raise Refused(f"{path} is not a directory; a store is one")
 
@@ -117,6 +125,12 @@ def must_have_files(store: str, command: str) -> None:
     must_be_directory(store)
 
 
-def is_missing(store: str) -> bool:
-    """Whether nothing is at a path. A URL is never missing."""
-    return not is_url(store) and not os.path.lexists(store)
+def is_there(store: str, timeout: float) -> bool:
+    """Whether something is at a path, or a map at a URL."""
+    if not is_url(store):
+        return os.path.lexists(store)
+    try:
+        _open_server(store, "r", timeout).close()
+    except NoStoreError:
+        return False
+    return True

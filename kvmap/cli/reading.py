@@ -14,7 +14,7 @@ import orjson
 
 from kvmap import codecs
 from kvmap.cli import keys_given, screen
-from kvmap.cli.keys_given import to_text, write_json
+from kvmap.cli.keys_given import escaped, to_text, write_json
 from kvmap.cli.places import open_to_read, shown
 from kvmap.cli.progress import Progress
 from kvmap.cli.quantities import span
@@ -48,12 +48,16 @@ def get(args: Namespace) -> int:
 
 
 def _write_value(args: Namespace, key: Key, value: Any, text: bytes) -> None:
+    shown = escaped(text.decode()).encode()
     if args.json:
-        text = b'{"key":%b,"value":%b}' % (orjson.dumps(key), text)
+        text = b'{"key":%b,"value":%b}' % (to_text(key, True).encode(), shown)
     elif args.raw and isinstance(value, (str, bytes)):
         text = value if isinstance(value, bytes) else value.encode()
     elif args.indent:
-        text = orjson.dumps(orjson.loads(text), option=orjson.OPT_INDENT_2)
+        indented = orjson.dumps(orjson.loads(text), option=orjson.OPT_INDENT_2).decode()
+        text = "\n".join([escaped(line) for line in indented.split("\n")]).encode()
+    else:
+        text = shown
     screen.write(text + (b"\0" if args.null else b"\n"))
 
 

@@ -39,3 +39,12 @@ def store(tmp_path: Path) -> Path:
         d["pair", 1] = [1.5, None]
         d["été\n"] = "é"
     return tmp_path / "s"
+
+
+@pytest.fixture
+def hinted(store: Path) -> Path:
+    """The store "s" with a hint file, so that damage is met when a value is read."""
+    with kvmap.open(store) as d:
+        d["filler"] = "x" * 600_000
+    assert (store / "index.jsonl").exists()
+    return store

@@ -65,8 +65,8 @@ def test_ls_json(run: Run, store: Path) -> None:
     assert found[1]["expires"] == pytest.approx(time.time() + 7200, abs=60)
 
 
-def test_ls_long_goes_on_after_damage(run: Run, store: Path) -> None:
-    damage(store, b"s3cr3t")
+def test_ls_long_goes_on_after_damage(run: Run, hinted: Path) -> None:
+    damage(hinted, b"s3cr3t")
 
     code, out, err = run("ls", "s", "-l")
 
@@ -75,6 +75,7 @@ def test_ls_long_goes_on_after_damage(run: Run, store: Path) -> None:
         "ada",
         '["pair",1]',
         '"été\\n"',
+        "filler",
     ]
     assert "key 'token'" in err
 
@@ -102,13 +103,18 @@ def test_dump(run: Run, store: Path) -> None:
     assert run("dump", "s", "-p", "to").out.count("\n") == 1
 
 
-def test_dump_leaves_out_what_is_damaged_and_says_so(run: Run, store: Path) -> None:
-    damage(store, b"s3cr3t")
+def test_dump_leaves_out_what_is_damaged_and_says_so(run: Run, hinted: Path) -> None:
+    damage(hinted, b"s3cr3t")
 
     code, out, err = run("dump", "s")
 
     assert code == 1
-    assert [json.loads(line)["key"] for line in out.splitlines()] == ["ada", ["pair", 1], "été\n"]
+    assert [json.loads(line)["key"] for line in out.splitlines()] == [
+        "ada",
+        ["pair", 1],
+        "été\n",
+        "filler",
+    ]
     assert "key 'token': " in err
     assert "`kvmap verify s`" in err
 
@@ -204,6 +210,8 @@ def test_stats_json(run: Run, several: Path) -> None:
 
 
 def test_stats_without_reading_values(run: Run, several: Path) -> None:
+    with kvmap.open(several) as d:
+        d["filler"] = "z" * 600_000  # from here on there is a hint file
     damage(several, b"y" * 100)
 
     code, out, err = run("stats", "s", "-q")
