@@ -45,6 +45,7 @@ def store(tmp_path: Path) -> Path:
 def hinted(store: Path) -> Path:
     """The store "s" with a hint file, so that damage is met when a value is read."""
     with kvmap.open(store) as d:
+        d.load()
         d["filler"] = "x" * 600_000
     assert (store / "index.jsonl").exists()
     return store
