@@ -35,7 +35,7 @@ class Script:
 
 
 def _part(name: str) -> str:
-    return (files(__package__) / "scripts" / f"{name}.lua").read_text("utf-8")
+    return (files("kvmap.redis") / "scripts" / f"{name}.lua").read_text("utf-8")
 
 
 def _with_helpers(*parts: str) -> bytes:
