@@ -5,7 +5,7 @@ What may be lost of the writes that were acknowledged depends on the server's se
     setting                        kill of the server   power cut        failover to a replica
     no append-only file            since the last save  the same         what was not replicated
     appendfsync no                 nothing              ~30 seconds      what was not replicated
-    appendfsync everysec           nothing              ~2 seconds       what was not replicated
+    appendfsync everysec           ~2 seconds at most   ~2 seconds       what was not replicated
       and sync=True, with WAITAOF  nothing              nothing          what was not replicated
     appendfsync always             nothing              nothing          what was not replicated
 
