@@ -58,6 +58,7 @@ class Cutter:
             self.note(after, step)
             self.kill_in = self.random.randrange(12) if self.random.random() < 0.08 else -1
             take(d, step)
+            self.kill_in = -1
             if self.killed is not None:
                 d = self.go_on_after(d, step)
                 continue
@@ -78,7 +79,10 @@ class Cutter:
         """Open what a kill amid the last step has left."""
         self.abandon(d)
         d = self.open()
-        self.before = self.model = outcome(contents(d), self.model, step)
+        after = outcome(contents(d), self.model, step)
+        if self.sync:
+            d.sync()  # nobody has said that the step was done, so until now it might be lost
+        self.before = self.model = after
         self.step = ("sync",)
         return d
 
