@@ -784,7 +784,9 @@ class KVMap(DictMethods[K, V]):
 
     def _refuse_in_block(self, what: str) -> None:
         if self.in_block:
-            raise RuntimeError(f"can't {what} inside a transaction, whose writes are not made yet")
+            raise RuntimeError(
+                f"can't {what} inside a transaction, whose writes are not made yet: {what} after it"
+            )
 
     def stats(self) -> Stats:
         """Figures about the store: live and dead bytes, sizes of values, coming deadlines.

@@ -56,6 +56,10 @@ class Turn:
             self.holder = holder
             return True
 
+    def renew(self) -> None:
+        """In a forked child: a thread of the parent may have had the lock."""
+        self.__init__()  # type: ignore[misc]
+
     def release(self, holder: object) -> None:
         """Give the hold up; harmless where this holder does not have it."""
         with self.lock:

@@ -29,20 +29,30 @@ class NewStore:
         if os.path.realpath(name).startswith(os.path.realpath(home.folder.path) + os.sep):
             raise ValueError(f"{name} is inside the store; a copy belongs elsewhere")
         found = fs.path_status(name)
-        if found is None:
-            fs.make_directories(name, 0o700)
-        elif not found.is_directory:
-            raise _taken(name)
+        if found is not None:
+            if not found.is_directory:
+                raise _taken(name)
+            folder = Folder.open(fs, name)
+            try:
+                if folder.names():
+                    raise _taken(name)
+            finally:
+                folder.close()
+        self._path = name
         self._fs = fs
-        self._made = found is None
-        self._folder = Folder.open(fs, name)
-        if self._folder.names():
-            self._folder.close()
-            raise _taken(name)
-        self._folder.make_subfolder(SHARDS)
-        self._shards = self._folder.subfolder(SHARDS)
+        self._makes_directory = found is None
+        self._folder = Folder(fs, name, -1)
+        self._shards = Folder(fs, self._folder.file_path(SHARDS), -1)
         self._known: list[Known] = []
         self._seq = 0
+
+    def make(self) -> None:
+        """Make the directories. Where this raises, `remove` is due."""
+        if self._makes_directory:
+            self._fs.make_directories(self._path, 0o700)
+        self._folder = Folder.open(self._fs, self._path)
+        self._folder.make_subfolder(SHARDS)
+        self._shards = self._folder.subfolder(SHARDS)
 
     def copy(
         self, shards: Shards, entries: Mapping[Key, Entry], seq: int, progress: Progress | None
@@ -89,16 +99,26 @@ class NewStore:
         self._folder.close()
 
     def remove(self) -> None:
-        """Leave nothing of it."""
-        for name in self._shards.names():
-            self._shards.remove(name)
-        self._folder.remove(NAME)
-        self._fs.remove_directory(self._folder.descriptor, SHARDS)
-        path = self._folder.path
+        """Leave nothing of it, however far it came."""
+        fs = self._fs
         self._shards.close()
         self._folder.close()
-        if self._made:
-            self._fs.remove_path(path)
+        if fs.path_status(self._path) is None:
+            return
+        folder = Folder.open(fs, self._path)
+        try:
+            if SHARDS in folder.names():
+                shards = folder.subfolder(SHARDS)
+                for name in shards.names():
+                    shards.remove(name)
+                shards.close()
+                fs.remove_directory(folder.descriptor, SHARDS)
+            for name in folder.names():
+                folder.remove(name)
+        finally:
+            folder.close()
+        if self._makes_directory:
+            fs.remove_path(self._path)
 
 
 def _taken(name: str) -> FileExistsError:

@@ -110,7 +110,9 @@ class Compactor:
             copy = _Copy(self._shards, shard)
         try:
             size = self._tuning.step_bytes
-            for at, data in shard.stretches(copy.done, size):
+            # No part holds records of both kinds: what was written since goes along with its tombstones.
+            stop = copy.begun_at if copy.done < copy.begun_at else shard.end
+            for at, data in shard.stretches(copy.done, stop, size):
                 self._look_through(copy, at, data)
                 break
             if copy.done >= shard.end:

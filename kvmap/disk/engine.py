@@ -103,7 +103,7 @@ class DiskEngine:
             self._steps,
             self._compactor,
             tuning,
-            home.ownership.check,
+            self._check_files,
             sync=sync,
         )
         self._reader = Reader(
@@ -150,6 +150,7 @@ class DiskEngine:
             if entry is None:
                 return None
         if len(entry) > UNTIMED and deadline(entry) <= self.now():
+            self._sweep()
             return None
         start, end, seed, crc, number = unpack_value(entry)
         text: bytes = self._maps[number][start:end]
@@ -174,8 +175,14 @@ class DiskEngine:
         if entry is None and not self._index.settled:
             entry = self._find(key)
         if entry is not None and len(entry) > UNTIMED and deadline(entry) <= self.now():
+            self._sweep()
             return None
         return entry
+
+    def _sweep(self) -> None:
+        """Take out what has expired, so that a clock that is set back does not bring it back."""
+        if self._steps.current is None:
+            self._reader.sweep()
 
     def __contains__(self, key: object, /) -> bool:
         return self._live(key) is not None
@@ -220,8 +227,8 @@ class DiskEngine:
 
     # Writing
 
-    def _write(self, wanted: Iterable[Key], step: Callable[..., T], *args: Any) -> T:
-        """Run a step that writes these keys: all of it is done, or nothing.
+    def _write(self, wanted: Iterable[Key] | None, step: Callable[..., T], *args: Any) -> T:
+        """Run a step that writes these keys, or any for None: all of it is done, or nothing.
 
         The one place that every write passes through.
         """
@@ -239,19 +246,20 @@ class DiskEngine:
             steps.current = None
             return result
 
-    def _begin(self, wanted: Iterable[Key]) -> None:
+    def _begin(self, wanted: Iterable[Key] | None) -> None:
         """Get ready for a write. The caller has the lock.
 
         Raises StoreClosedError, ReadOnlyError, HeldError.
         """
         if self._turn.holder is not None and not self._committing:
             self._turn.wait()
+            self._check_open()
         if self._steps.current is not None:
             self._steps.settle()
         if not self._writable:
             self._begin_use()
         index = self._index
-        if self._bounded:
+        if self._bounded or wanted is None:
             index.prepare_all()
         elif not index.all_parsed:
             index.prepare(wanted)
@@ -416,7 +424,7 @@ class DiskEngine:
         return text
 
     def popitem(self, *, last: bool = True) -> tuple[Key, bytes] | None:
-        return self._write((), self._popitem, last)
+        return self._write(None, self._popitem, last)
 
     def delete(self, key: Key, /) -> bool:
         return self._write((key,), self._delete, key)
@@ -440,8 +448,6 @@ class DiskEngine:
         return before - len(self._entries)
 
     def _popitem(self, last: bool) -> tuple[Key, bytes] | None:
-        self._index.prepare_all()
-        self._index.load_in_order()
         entries = self._entries
         if not entries:
             return None
@@ -468,14 +474,11 @@ class DiskEngine:
         self._use(self.settings)
 
     def purge(self) -> int:
-        return self._write((), self._purge)
+        return self._write(None, self._purge)
 
     def _purge(self) -> int:
-        self._index.load_all()
-        self._index.sweep()
         for shard in self._shards.all:
             if shard.worn:
-                self._index.parse(shard)
                 self._compactor.compact(shard)
         count, self._purged = self._index.expired - self._purged, self._index.expired
         return count
@@ -491,7 +494,11 @@ class DiskEngine:
         if self._home.read_only:
             raise self._read_only()
         self._steps.check_reentry()
-        return self._turn.hold(holder, wait=wait)
+        held = self._turn.hold(holder, wait=wait)
+        if held and self.closed:
+            self._turn.release(holder)
+            self._check_open()
+        return held
 
     def release(self, holder: object) -> None:
         self._turn.release(holder)
@@ -535,10 +542,9 @@ class DiskEngine:
             return measure.stats(self._shards, self._entries, self.now(), counts)
 
     def compact(self, progress: Progress | None = None) -> None:
-        self._write((), self._compact, progress)
+        self._write(None, self._compact, progress)
 
     def _compact(self, progress: Progress | None) -> None:
-        self._index.prepare_all()
         worn = [shard for shard in self._shards.all if shard.dead]
         done, total = 0, sum([shard.end for shard in worn])
         for shard in worn:
@@ -551,6 +557,7 @@ class DiskEngine:
         self._check_open()
         copy = backup.NewStore(path, self._home, self._fs)
         try:
+            copy.make()
             self._steps.check_reentry()
             with self._lock:
                 if self._turn.holder is not None:
@@ -577,18 +584,24 @@ class DiskEngine:
                 finally:
                     self._steps.settle()
 
-    def _sync_all(self) -> None:
+    def _check_files(self, shards: Iterable[Shard] = ()) -> None:
+        """Raise where the lock file, or one of these shards' files, was removed or replaced."""
         self._home.ownership.check()
+        for shard in shards:
+            shard.check_current()
+
+    def _sync_all(self) -> None:
+        self._check_files(self._shards.all)
         self._shards.sync()
         self._journal.sync()
         self._home.folder.sync()
 
     def close(self) -> None:
-        if self._closed_reason is not None:
+        if self.closed:
             return
         self._steps.check_reentry()
         with self._lock:
-            if self._closed_reason is not None:
+            if self.closed:
                 return
             clean = False
             try:
@@ -625,6 +638,8 @@ class DiskEngine:
             self._closed_reason = _FORKED
             self._writable = False
             self._turn.renew()
+            self._lock = self._turn.lock
+            self._steps.current = None  # the parent goes on with what was under way
             self._index.abandon()
             self._shards.close()
             self._home.abandon()
@@ -634,17 +649,16 @@ class DiskEngine:
             raise StoreClosedError(f"{self._closed_reason} ({self.name})")
 
     def _read_only(self) -> ReadOnlyError:
-        return ReadOnlyError(
-            f'{self.name} was opened to be read only, with flag "r" or as a snapshot'
-        )
+        return ReadOnlyError(f'{self.name} was opened with flag "r", or is a snapshot')
 
     def _before_replace(self, shard: Shard) -> None:
         """Before another file takes a shard's place: let nothing name what the old one holds."""
-        self._home.ownership.check()
+        self._check_files([shard])
         self._journal.sync()
         known = list(self._home.manifest.shards)
         known[shard.number] = UNKNOWN
         self._home.change_manifest(in_use=True, shards=tuple(known))
+        self._home.folder.sync()  # where a session before this one failed to do so
         if self._index.hint is not None:
             self._index.hint.drop(shard.number)
 

@@ -165,8 +165,9 @@ def write_at(fs: FileSystem, descriptor: int, data: bytes, offset: int) -> None:
 
 def _read(fs: FileSystem, descriptor: int) -> bytes:
     parts: list[bytes] = []
-    done = 0
-    while part := fs.pread(descriptor, _AT_ONCE, done):
+    done, size = 0, fs.descriptor_status(descriptor).size
+    # A read allocates all that it asks for. One byte more finds out that nothing was added.
+    while part := fs.pread(descriptor, min(_AT_ONCE, max(0, size - done) + 1), done):
         parts.append(part)
         done += len(part)
     return b"".join(parts)

@@ -54,6 +54,8 @@ class Index:
         self.seq = seq
         """The highest sequence number so far."""
         self.deadlines = Deadlines()
+        self.closed = False
+        """Whether nothing can be loaded any more."""
         self.expired = 0
         """Entries found expired so far."""
         self.unseen = 0
@@ -133,7 +135,7 @@ class Index:
             self._steps.check_reentry()
             with self._turn.lock:
                 self._steps.settle()
-                if not shard.loaded:
+                if not shard.loaded and not self.closed:
                     self._load(shard)
 
     def parse(self, shard: Shard) -> None:
@@ -146,7 +148,7 @@ class Index:
             self._steps.check_reentry()
             with self._turn.lock:
                 self._steps.settle()
-                if not shard.parsed:
+                if not shard.parsed and not self.closed:
                     self._load(shard)
 
     def _load(self, shard: Shard) -> None:
@@ -209,13 +211,19 @@ class Index:
         for key in wanted:
             if self.all_parsed:
                 break
-            self.parse(self._shards.all[keys.bucket(key, self._shards.mask)])
+            try:
+                number = keys.bucket(key, self._shards.mask)
+            except TypeError:
+                self.prepare_all()  # what JSON can't hold may be equal to a key all the same
+            else:
+                self.parse(self._shards.all[number])
 
     def prepare_all(self) -> None:
-        """Parse all shards."""
-        self.load_all()
-        for shard in self._shards.all:
-            self.parse(shard)
+        """Parse all shards, and put the entries in the map's order."""
+        while not (self.all_parsed and self.ordered) and not self.closed:
+            self.load_in_order()
+            for shard in self._shards.all:
+                self.parse(shard)
 
     def load_all(self, progress: Progress | None = None) -> None:
         """Let the index know all keys. O(bytes of the shards), or of the hint file."""
@@ -223,7 +231,7 @@ class Index:
             self._steps.check_reentry()
             with self._turn.lock:
                 self._steps.settle()
-                while not self.complete:
+                while not self.complete and not self.closed:
                     if not self._load_hint():
                         for number, shard in enumerate(self._shards.all):
                             if not shard.loaded:
@@ -355,6 +363,7 @@ class Index:
     def close(self) -> None:
         """Hold nothing any more, so that every reader finds out that the store is closed."""
         self.seq += 1
+        self.closed = True
         self._forget_entries()
 
 

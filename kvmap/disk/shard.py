@@ -164,9 +164,12 @@ class Shard:
                 begin += len(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    def stretches(self, start: int = 0, size: int = 0) -> Iterator[tuple[int, bytes]]:
+    def stretches(
+        self, start: int = 0, end: int | None = None, size: int = 0
+    ) -> Iterator[tuple[int, bytes]]:
         """All records from byte `start` on, in parts of whole lines, and where each part begins."""
-        return stretches(self.read, start, self.end, size or self._tuning.stretch_bytes)
+        stop = self.end if end is None else end
+        return stretches(self.read, start, stop, size or self._tuning.stretch_bytes)
 
     # Writing
 
@@ -288,6 +291,16 @@ class Shard:
         if self._descriptor < 0:
             return self._folder.size(self.name) is None
         return self.is_named(self._descriptor)
+
+    def check_current(self) -> None:
+        """Raise CorruptStoreError where the file was removed or replaced. Two system calls."""
+        if self._descriptor >= 0 and not self.is_named(self._descriptor):
+            raise CorruptStoreError(
+                self.path,
+                0,
+                "the file was removed or replaced while the store was open, so that nothing more is "
+                "written; open the store again",
+            )
 
     def take(self, descriptor: int, end: int, live: int) -> None:
         """Use the new file from now on; harmless when that was done before."""

@@ -151,7 +151,7 @@ class Writer:
         steps: Steps,
         compactor: Compactor,
         tuning: Tuning,
-        check_owner: Callable[[], None],
+        check_files: Callable[[Iterable[Shard]], None],
         *,
         sync: bool,
     ) -> None:
@@ -163,7 +163,7 @@ class Writer:
         self._journal = journal
         self._steps = steps
         self._compactor = compactor
-        self._check_owner = check_owner
+        self._check_files = check_files
         self._sync = sync
         self._single = _Single(index.entries, shards.all[0])
         self._slack = tuning.slack_bytes
@@ -189,7 +189,7 @@ class Writer:
         index = self._index
         index.seq = seq = index.seq + 1
         if not seq & 255 or seq > MOST_SEQ:
-            self._check_now_and_then(seq)
+            self._check_now_and_then(seq, [shard])
         head = records.head(name, seq, place, expires)
         seed = crc32(head)
         crc = crc32(text, seed)
@@ -230,7 +230,7 @@ class Writer:
         index = self._index
         index.seq = seq = index.seq + 1
         if not seq & 255 or seq > MOST_SEQ:
-            self._check_now_and_then(seq)
+            self._check_now_and_then(seq, [shard])
         line = records.tombstone(name, seq)
         if shard.end + len(line) > records.MOST_BYTES:
             self._make_space(shard, len(line))
@@ -265,13 +265,13 @@ class Writer:
         name = key_text(head)
         return keys.from_json(loads(name)), name
 
-    def _check_now_and_then(self, seq: int) -> None:
-        """What is too slow for each write: one system call in 256 of them."""
+    def _check_now_and_then(self, seq: int, shards: Iterable[Shard]) -> None:
+        """What is too slow for each write: a few system calls in 256 of them."""
         if seq > MOST_SEQ:
             raise LimitError(
                 "the store has used up its sequence numbers; kvmap.repair() gives it new ones"
             )
-        self._check_owner()
+        self._check_files(shards)
 
     def _make_space(self, shard: Shard, size: int) -> None:
         """Compact a shard that has reached its largest size. Raises LimitError where that is in vain."""
@@ -291,14 +291,15 @@ class Writer:
         self._add_tombstones(batch, gone)
         self._add_records(batch, written, gone)
         last = self._index.seq
-        if last > MOST_SEQ:
-            self._check_now_and_then(last)
-        self._check_owner()
         parts = list(batch.parts.values())
+        self._check_now_and_then(last, [part.shard for part in parts])
         for part in parts:
             part.shard.check_room(part.size)
         self._steps.current = batch
         if atomic:
+            if self._sync:
+                # The journal is about the file that a compaction has put in place.
+                self._shards.folder.sync()
             self._journal.write(first, last, [part.shard for part in parts], sync=self._sync)
         for part in parts:
             self._append(part)

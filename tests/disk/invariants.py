@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ def check(d: kvmap.KVMap[Any, Any], fs: FileSystem | None = None) -> None:
     seqs: set[int] = set()
     total = 0
     for name, data in present.items():
-        if not name.startswith("shards/") or not name.endswith(".jsonl"):
+        if not re.fullmatch(r"shards/[0-9a-f]{2}\.jsonl", name):
             continue  # `.new` ends the name of a file that a compaction is still writing
         shard, at, last = int(Path(name).stem, 16), 0, 0
         total += len(data)

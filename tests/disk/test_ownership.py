@@ -548,7 +548,7 @@ shutil.rmtree(maps[1].path)
 """
     process = python(code, path)
     _, err = process.communicate(timeout=60)
-    assert "FileNotFoundError" in err
+    assert "StoreLockedError" in err
     assert "never closed" not in err
     for name in "ac":
         assert (path / name / "lock").read_text() == ""
