@@ -9,12 +9,14 @@ from kvmap.disk.engine import DiskEngine
 from kvmap.disk.fs import FileSystem
 from kvmap.disk.manifest import DEFAULT_SHARDS, check_shards
 from kvmap.disk.opening import open_home
+from kvmap.disk.repair import repair
 from kvmap.disk.snapshot import Snapshot
 from kvmap.disk.tuning import Tuning
+from kvmap.disk.verify import verify
 from kvmap.engine import Engine
 from kvmap.settings import Settings
 
-__all__ = ["FileSystem", "Tuning", "open_engine", "open_snapshot"]
+__all__ = ["FileSystem", "Tuning", "open_engine", "open_snapshot", "repair", "verify"]
 
 _NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
 

@@ -11,7 +11,7 @@ from kvmap.disk.folder import HINT, JOURNAL, LOCK, NEW, QUARANTINE, SHARDS, Fold
 from kvmap.disk.fs import FileSystem
 from kvmap.disk.journal import is_about, read_journal
 from kvmap.disk.manifest import NAME, Manifest
-from kvmap.disk.ownership import Ownership
+from kvmap.disk.ownership import NoOwner, Ownership
 from kvmap.disk.shards import Shards
 from kvmap.errors import CorruptStoreError, NotAStoreError
 from kvmap.settings import Settings
@@ -31,7 +31,7 @@ class Home:
         self,
         folder: Folder,
         shards: Folder,
-        ownership: Ownership,
+        ownership: Ownership | NoOwner,
         manifest: Manifest,
         *,
         read_only: bool,

@@ -135,6 +135,19 @@ class Ownership:
             self._folder.fs.close(descriptor)
 
 
+class NoOwner:
+    """Stands in for the ownership of a store that is only looked at."""
+
+    def check(self) -> None:
+        """Nothing is written, so nothing needs to be owned."""
+
+    def release(self, *, clean: bool = False) -> None:
+        """There is nothing to let go of."""
+
+    def abandon(self) -> None:
+        """There is nothing to let go of."""
+
+
 def _lock(folder: Folder, descriptor: int) -> bool:
     try:
         with named(folder.file_path(LOCK)):

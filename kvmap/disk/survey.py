@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
 from orjson import loads
@@ -235,8 +235,7 @@ class Survey:
                 shard = self._lenient(number)
                 self._open_any(shard)
                 self.extra.append(shard)
-        files = [shard for shard in (*shards.all, *self.extra)]
-        self._total = self._passes * sum([shard.end for shard in files])
+        self._total = self._passes * sum([each.end for each in (*shards.all, *self.extra)])
 
     def _made(self, known: list[Known] | tuple[Known, ...]) -> Shards:
         assert self.shards_folder is not None
@@ -282,7 +281,7 @@ class Survey:
                 self.ends = ends.ends
                 for number, end in ends.ends.items():
                     shard = self.shards.all[number]
-                    shard.read_until = end
+                    shard.read_until = min(shard.read_until, end)
                     shard.end = min(shard.end, end)
 
     def _has_journal(self) -> bool:
@@ -345,9 +344,7 @@ class Survey:
         for at, part in shard.stretches():
             yield from self._parts(shard, at, part)
 
-    def _parts(
-        self, shard: Shard, at: int, part: bytes
-    ) -> Iterator[tuple[int, int, Record | str]]:
+    def _parts(self, shard: Shard, at: int, part: bytes) -> Iterator[tuple[int, int, Record | str]]:
         for begin, end, found in walk(part, shard.number, at):
             wrong = isinstance(found, Record) and self._undecodable(found.text)
             yield begin, end, wrong or found

@@ -21,6 +21,7 @@ from kvmap.disk.damage import is_torn, walk
 from kvmap.disk.folder import SHARDS, Folder
 from kvmap.disk.fs import FileSystem
 from kvmap.disk.opening import Home, read_manifest
+from kvmap.disk.ownership import NoOwner
 from kvmap.disk.parser import Record
 from kvmap.disk.shard import Shard
 from kvmap.disk.shards import Shards
@@ -33,19 +34,6 @@ _QUIET: Final = 20_000_000
 """Nanoseconds that a directory must not have changed: the time of a change is that coarse."""
 
 _PAUSE: Final = 0.0005
-
-
-class NoOwner:
-    """Stands in for the ownership of a store that is only looked at."""
-
-    def check(self) -> None:
-        """Nothing is written, so nothing needs to be owned."""
-
-    def release(self, *, clean: bool = False) -> None:
-        """There is nothing to let go of."""
-
-    def abandon(self) -> None:
-        """There is nothing to let go of."""
 
 
 def look_at(path: str, fs: FileSystem) -> Home:
