@@ -83,11 +83,15 @@ class DiskEngine:
             self._before_replace,
             writable=not home.read_only,
         )
-        recover(home, self._shards)
-        seqs = [
-            0 if shard.open_empty() or shard.known.exact else self._shards.last_seq(shard)
-            for shard in self._shards.all
-        ]
+        try:
+            recover(home, self._shards)
+            seqs = [
+                0 if shard.open_empty() or shard.known.exact else self._shards.last_seq(shard)
+                for shard in self._shards.all
+            ]
+        except BaseException:
+            self._shards.close()
+            raise
         self._index = Index(
             self._shards, self._turn, self._steps, fs.now, max(home.manifest.seq, *seqs)
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import Final
 
@@ -15,6 +16,9 @@ SHARDS: Final = "shards"
 QUARANTINE: Final = "damaged"
 NEW: Final = ".new"
 """The end of the name of a file that is not complete; who finds one may remove it."""
+
+_IS_A_LINK: Final = (errno.ELOOP, errno.EMLINK)
+"""What an open that follows no links says of one: EMLINK on FreeBSD."""
 
 _AT_ONCE: Final = 1 << 24
 """Bytes of one system call that reads a whole file."""
@@ -91,7 +95,12 @@ class Folder:
         Raises FileNotFoundError, and CorruptStoreError for what is no plain file.
         """
         with named(self.file_path(name)):
-            descriptor = self.fs.open_file(self.descriptor, name, write=write)
+            try:
+                descriptor = self.fs.open_file(self.descriptor, name, write=write)
+            except OSError as error:
+                if error.errno not in _IS_A_LINK:
+                    raise
+                raise CorruptStoreError(self.file_path(name), 0, "not a plain file") from None
             if not self.fs.descriptor_status(descriptor).is_file:
                 self.fs.close(descriptor)
                 raise CorruptStoreError(self.file_path(name), 0, "not a plain file")

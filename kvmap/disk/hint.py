@@ -132,6 +132,8 @@ class _Footer:
         if len(listed) != count:
             raise ValueError("another number of shards")
         self.ends: list[int] = [each[0] for each in listed]
+        if {type(each[1]) for each in listed} != {str}:
+            raise ValueError("not the end of a line")
         self.seals: list[bytes] = [each[1].encode() for each in listed]
         self.live: list[int] = [each[2] for each in listed]
         self.last_seqs: list[int] = [each[3] for each in listed]
