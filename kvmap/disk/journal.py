@@ -73,7 +73,10 @@ def read_journal(folder: Folder) -> Ends | None:
     """
     if folder.size(JOURNAL) is None:
         return None
-    data = folder.read(JOURNAL)
+    try:
+        data = folder.read(JOURNAL)
+    except FileNotFoundError:  # the owner has just removed it
+        return None
     with suppress(JSONDecodeError, LookupError, TypeError, ValueError):
         if unsealed(data) is not None:
             content: dict[str, Any] = loads(data)

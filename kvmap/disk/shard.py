@@ -108,7 +108,7 @@ class Shard:
 
         Raises CorruptStoreError where bytes are missing, or where there are more than there were.
         """
-        size, length = self._folder.size(self.name), self.known.length
+        size, length = self._size(), self.known.length
         if (size or 0) < length or (self.known.exact and (size or 0) > length):
             raise CorruptStoreError(
                 self.path,
@@ -121,7 +121,16 @@ class Shard:
             raise CorruptStoreError(self.path, MOST_BYTES, "longer than a shard can be")
         if self._descriptor < 0 and size is not None:
             self._descriptor = self._folder.open_file(self.name, write=self.writable)
-        self.end = min(size or 0, self.read_until)
+        self.end = size or 0
+
+    def _size(self) -> int | None:
+        """What is to be read: of the file that is open, whatever has become of its name."""
+        if self._descriptor < 0:
+            size = self._folder.size(self.name)
+        else:
+            with named(self.path):
+                size = self._folder.fs.descriptor_status(self._descriptor).size
+        return None if size is None else min(size, self.read_until)
 
     def open_empty(self) -> bool:
         """Be ready, without reading, where the manifest says that there is no file or an empty one."""

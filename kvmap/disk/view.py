@@ -71,7 +71,7 @@ def stop_at_one_moment(home: Home, shards: Shards) -> None:
     """
     if home.manifest.emptying:
         for shard in shards.all:
-            shard.read_until = 0
+            shard.forget()
         return
     until = time.monotonic() + _PATIENCE
     while True:
