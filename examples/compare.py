@@ -1,16 +1,17 @@
-"""What kvmap and other dicts on disk do, also when things go wrong, found by trying it: in Markdown.
+"""What kvmap and other dicts on disk do, also in failures, found by trying it. Prints Markdown.
 
     python examples/compare.py                      beside the peers that are installed
     python examples/compare.py --only kvmap,shelve
-    python examples/compare.py --json               the same, for machines
+    python examples/compare.py --json               the same, as JSON
     python examples/compare.py --kills 1000         instead of 20
 
 Each cell is the outcome of a few lines below, run on the library itself in a temporary directory of
-its own. All are opened as their documentation opens them first; sqlitedict with autocommit, for
-without it nothing is kept. TinyDB is no mapping: it gets documents `{"key": ..., "value": ...}`.
+its own. Each is opened as the first example of its documentation does; sqlitedict with autocommit,
+because it keeps nothing without. TinyDB is no mapping: it gets documents
+`{"key": ..., "value": ...}`.
 
-"writes lost" are some that were acknowledged: the assignment or `del` had returned. Where the disk is
-full, no file may grow (RLIMIT_FSIZE), which is the same to a library that asks for more.
+"writes lost": some acknowledged writes are missing; the assignment or `del` had returned. For "the disk
+is full", a limit (RLIMIT_FSIZE) keeps every file from growing: a library sees a failing write too.
 """
 
 from __future__ import annotations
@@ -262,18 +263,21 @@ def roll_back(peer: Peer) -> str:
             return "yes" if d["x"] == 1 else "no"
 
 
+CALLS: list[int] = []
+
+
+def square(n: int) -> int:
+    CALLS.append(n)
+    return n * n
+
+
 def memoize(peer: Peer) -> str:
-    calls = []
-
-    def square(n: int) -> int:
-        calls.append(n)
-        return n * n
-
+    CALLS.clear()
     with peer.open() as d:
         if not hasattr(d, "memoize"):
             return "no"
         kept = d.memoize()(square)
-        return "yes" if kept(3) == kept(3) == 9 and calls == [3] else "no"
+        return "yes" if kept(3) == kept(3) == 9 and CALLS == [3] else "no"
 
 
 def readable_files(peer: Peer) -> str:
@@ -524,7 +528,7 @@ def cell(name: str, row: Callable[[Peer], str], kills: int) -> str:
     with tempfile.TemporaryDirectory(prefix="kvmap-compare-") as directory:
         try:
             return row(Peer(name, Path(directory), kills))
-        except Exception as error:  # what a library can't do, it tells in its own way
+        except Exception as error:
             return f"no: `{type(error).__name__}`"
 
 
@@ -548,7 +552,7 @@ def names(text: str) -> list[str]:
 def main() -> None:
     usage = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     usage.add_argument("--only", type=names, default=list(OPEN), help="kvmap,shelve")
-    usage.add_argument("--json", action="store_true", help="for machines")
+    usage.add_argument("--json", action="store_true", help="print JSON")
     usage.add_argument("--kills", type=int, default=20, help="how many, of each")
     usage.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
     options = usage.parse_args()

@@ -3,8 +3,8 @@
     pip install 'kvmap[types]'
     python examples/dataclass_values.py [STORE]
 
-A value is checked on its way in and on its way out. STORE is a directory; it stays, so that you can
-look into it.
+A value is checked on its way in and on its way out. STORE is a directory, and stays;
+without it, a temporary one is used.
 """
 
 import sys
@@ -19,12 +19,12 @@ import kvmap
 class User:
     name: str
     born: date
-    # A field that was added later is not in what was stored before: so give it a default.
+    # A field that is added later needs a default: values stored before do not have it.
     tags: list[str] = field(default_factory=list)
 
 
 def users(path: str) -> kvmap.KVMap[str, User]:
-    """One function that opens it, so that nobody opens it with another type, or without."""
+    """Open the store with its type; the program opens it nowhere else."""
     return kvmap.open(path, type=User)
 
 
@@ -32,7 +32,7 @@ def main(path: str) -> None:
     with users(path) as d:
         d["ada"] = User("Ada Lovelace", date(1815, 12, 10))
 
-        # What a map hands out is a copy: d["ada"].tags.append(...) would change nothing on disk.
+        # d["ada"].tags.append(...) would change a copy, and nothing on disk.
         with d.edit("ada") as user:
             user.tags.append("mathematician")
 

@@ -1,8 +1,8 @@
-"""Coming from key-value-ds: above each call of kvmap, the call that it takes the place of.
+"""Coming from key-value-ds: each call of kvmap, below the call that it replaces.
 
     python examples/from_key_value_ds.py
 
-That library wrote its whole file of 1 GB anew at each change; kvmap appends the one entry.
+That library rewrites its whole file of 1 GB at each change; kvmap appends one record.
 """
 
 import shutil
@@ -16,8 +16,8 @@ def say(call: str, result: object) -> None:
 
 
 def main() -> None:
-    # Its caps, the same for every store. Here each is off unless asked for, and the store keeps
-    # those that it was given: a later open() need not name them.
+    # Its caps, the same for every store. In kvmap there are none unless you give some; the store
+    # keeps them, so that a later open() need not give them again.
     caps = kvmap.Limits(key_chars=32, value_bytes=16 * 1024, store_bytes=1024**3)
 
     # ds = key_value_ds.get_instance()
@@ -40,20 +40,20 @@ def main() -> None:
     except ValueError as error:
         say("create, twice", f"ValueError: {error}")
 
-    # ds.get("ada"), which raised ValueError for a missing key: now a KeyError, as in any dict
+    # ds.get("ada"), which raises ValueError for a missing key; here it is a KeyError, as in any dict
     say("get", d["ada"])
     try:
         d["eve"]
     except KeyError as error:
         say("get, missing", f"KeyError: {error}")
 
-    # ds.create("token", {"for": "ada"}, ttl=1), in seconds there too, whole ones
+    # ds.create("token", {"for": "ada"}, ttl=1), in whole seconds there
     d.create("token", {"for": "ada"}, ttl=0.5)
     say("create with ttl", d["token"])
     time.sleep(0.5)
     say("get, after the ttl", d.get("token"))
 
-    # ds.delete("ada"), which ignored a missing key: that is d.pop("ada", None)
+    # ds.delete("ada"), which ignores a missing key, as d.pop("ada", None) does
     del d["ada"]
     say("delete", list(d))
     say("delete, missing", d.pop("ada", None))
@@ -71,15 +71,15 @@ def main() -> None:
             say("create, over a cap", f"ValueError: {error}")
     d.close()
 
-    # The file's fixed size of 1 GB. Here a store is as large as what is in it, up to its cap,
-    # and limits that are given again take the place of the old ones.
+    # The file's fixed size of 1 GB. Here a store grows with what is in it, up to its limit. Limits
+    # that are given again replace the kept ones.
     with kvmap.open(d.path, limits=kvmap.Limits(store_bytes=100_000)) as d:
         try:
             d.update((str(n), {"value": n}) for n in range(10_000))
         except ValueError as error:
             say("create, store full", f"ValueError: {error}")
 
-    shutil.rmtree(d.path)  # kvmap never does: even in the temporary directory, data is data
+    shutil.rmtree(d.path)  # kvmap never removes a store
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
     python examples/msgspec_values.py [STORE]
 
 msgspec knows datetimes, UUIDs, enums, sets and more, and tells the members of a union apart by a
-tag. STORE is a directory; it stays, so that you can look into it.
+tag. STORE is a directory, and stays; without it, a temporary one is used.
 """
 
 import sys
@@ -43,7 +43,7 @@ def main(path: str) -> None:
         order = Order(uuid5(SHOP, "1"), noon, {"tea", "milk"})
         d["1"] = order
         d["2"] = Refund(order.id, noon)
-        assert d["1"] == order  # what comes out equals what went in: datetime, UUID and set too
+        assert d["1"] == order  # datetime, UUID and set come back as they were
 
         for key, event in d.items():
             match event:
@@ -52,8 +52,8 @@ def main(path: str) -> None:
                 case Refund(order=of):
                     print(f"event {key}  money back for {of}")
 
-    with kvmap.open(path) as raw:  # without the type, anything that is JSON can be written
-        print(f"on disk  {raw['1']['items']} {raw['1']['at']}")
+    with kvmap.open(path) as raw:  # without the type: plain JSON, and no checks
+        print(f"on disk  {sorted(raw['1']['items'])} {raw['1']['at']}")
         raw["2"] = {"type": "refund", "order": "?"}
 
     with events(path) as d:

@@ -1,9 +1,9 @@
-"""kvmap in one minute: write, reopen, watch an entry expire, look at the files.
+"""kvmap in one minute: write, reopen, wait until an entry expires, look at the files.
 
     python examples/quickstart.py [directory]
 
-Without a directory the store goes into a new one under the system's temporary directory. Name
-one, run this twice, and Ada's visits are still being counted.
+Without a directory, the store is in a new one under the system's temporary directory. Give one, run
+this twice, and Ada's visits are counted on.
 """
 
 import sys
@@ -19,13 +19,13 @@ def main(path: str | None = None) -> None:
     with kvmap.open(path) as d:
         ada = d.get("ada", {"name": "Ada", "visits": 0})
         ada["visits"] += 1
-        d["ada"] = ada  # what a map hands out is a copy: a change counts once it is put back
+        d["ada"] = ada  # a map returns copies: store what was changed
         d["bob"] = {"name": "Bob", "tags": ["new", "from Paris"]}
         d.set("token", "s3cr3t", ttl=2)  # for two seconds
         store = d.path
         print(f"  {dict(d)}")
 
-    print("\nReopen, and find all as it was left:")
+    print("\nReopen; everything is there:")
     with kvmap.open(store) as d:
         for key, value in d.items():
             print(f"  {key:<6} {value}")

@@ -2,8 +2,8 @@
 
     python examples/rate_limiter.py
 
-A caller's entry appears at the first call and expires when the time is over: nobody has to clean
-up, and nobody gets a new count because the service was restarted.
+A caller's entry appears at the first call and expires when the time is over. No code has to clean up,
+and a restart of the service resets no count.
 """
 
 import tempfile
@@ -16,9 +16,9 @@ MOST = 5  # calls
 PER = 2  # seconds
 
 
-def allow(limits: kvmap.KVMap[dict[str, int]], caller: str) -> bool:
-    # Atomic for threads. An edit leaves the deadline alone, and the default value, where the caller
-    # is new, gets the store's: so the time counts from the first call, not from the last.
+def allow(limits: kvmap.KVMap[str, dict[str, int]], caller: str) -> bool:
+    # An edit is atomic for threads. It keeps the entry's deadline; a new entry gets the store's. So the
+    # time counts from the first call, not from the last.
     with limits.edit(caller, {"calls": 0}) as window:
         if window["calls"] == MOST:
             return False

@@ -1,10 +1,10 @@
-"""A long job that is killed again and again, and takes up its work where it was killed.
+"""A long job that is killed again and again, and goes on where it was killed.
 
     python examples/resume.py
 
-The job puts each result into a kvmap as soon as it has it. There is nothing else to it: no
-checkpoint to write, no list of what is done beside the results. Here it kills itself, with a
-signal that no program can catch, and no result is lost or worked out twice.
+The job stores each result as soon as it has it. It needs no checkpoints, and no list of what is done
+beside the results. Here it kills itself, with a signal that no program can catch. No result is lost
+or computed twice.
 """
 
 import os
@@ -35,7 +35,7 @@ def job(path: str) -> None:
         left = [n for n in NUMBERS if str(n) not in results]
         print(f"found {len(results):>3} results, {len(left):>3} to go", flush=True)
         for count, n in enumerate(left, start=1):
-            results[str(n)] = factors(n)  # once this line is done, kill -9 does not lose it
+            results[str(n)] = factors(n)  # after this line, kill -9 does not lose it
             if count == PATIENCE:
                 os.kill(os.getpid(), signal.SIGKILL)
 

@@ -14,24 +14,24 @@ import kvmap
 IDLE = 2  # seconds without a visit, after which a session ends
 
 
-def log_in(sessions: kvmap.KVMap[str], user: str) -> str:
+def log_in(sessions: kvmap.KVMap[str, str], user: str) -> str:
     token = secrets.token_urlsafe(12)
-    sessions.create(token, user)  # unlike sessions[token] = user, never takes over a session
+    sessions.create(token, user)  # raises where the token is in use
     return token
 
 
-def visit(sessions: kvmap.KVMap[str], token: str) -> str | None:
+def visit(sessions: kvmap.KVMap[str, str], token: str) -> str | None:
     """The user whose session this is, and IDLE more seconds for them; None if it has ended."""
     try:
         sessions.expire(token, IDLE)
         return sessions[token]
-    except KeyError:  # tried, not asked for first: a session can end between two lines
+    except KeyError:  # no `in` first: a session can end between two lines
         return None
 
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as directory:
-        # The directory lets in nobody but its owner. What is in it is as good as a password.
+        # A token is as good as a password: only the owner may read the directory.
         with kvmap.open(f"{directory}/sessions", ttl=IDLE) as sessions:
             ada, bob = log_in(sessions, "ada"), log_in(sessions, "bob")
             print(f"logged in: {', '.join(sessions.values())}")

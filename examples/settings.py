@@ -25,8 +25,7 @@ def main() -> None:
         with kvmap.open(path) as changed:
             settings = ChainMap[str, Any](changed, DEFAULTS)
             settings["language"] = "fr"  # goes into the first map: the store
-            # Whatever a map hands out is a copy, and what the defaults hand out is not: so put
-            # a new value, rather than change the one that is there.
+            # A map returns copies, DEFAULTS does not: so store a new value, and change none in place.
             settings["font"] = {**settings["font"], "size": 14}
             settings["recent files"] = ["a.txt", *settings["recent files"]]
 
@@ -39,7 +38,7 @@ def main() -> None:
             print(f"{'language':<13} {settings['language']}  (default again)")
 
             with changed.edit("recent files", DEFAULTS["recent files"]) as files:
-                files.insert(0, "b.txt")  # inside an edit, a change in place is saved
+                files.insert(0, "b.txt")  # an edit stores what was changed in place
             print(f"{'recent files':<13} {settings['recent files']}")
         print(f"{'the defaults':<13} {DEFAULTS}")
 

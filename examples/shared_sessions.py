@@ -1,15 +1,16 @@
 """The service of web_service.py in two processes, or on two machines, with one map of sessions.
 
-    python examples/shared_sessions.py redis://localhost:6379/0/sessions 8000 8001
+    python examples/shared_sessions.py [URL [PORT ...]]
 
     curl -c jar -d name=ada http://127.0.0.1:8000/login
     curl -b jar http://127.0.0.1:8001/
     curl -b jar http://127.0.0.1:8000/
 
-Two things differ from the service of one process: the map's name is a URL, and nobody waits for
-another process's transaction. Where two requests of one session meet, the later of the two raises
-ConflictError, and is run again. It needs a server of Redis or Valkey, and kvmap[redis]. Stop it with
-Ctrl-C or SIGTERM.
+URL is redis://localhost:6379/0/sessions by default, the ports are 8000 and 8001. It needs a server of
+Redis or Valkey, and the extra `redis`. Two things differ from the service of one process. The map's
+path is a URL. A transaction does not wait for one of another process: where two change the same
+session, the later raises ConflictError, and this service runs it again. Stop it with Ctrl-C or
+SIGTERM.
 """
 
 import signal
@@ -26,7 +27,7 @@ class SharedHandler(Handler):
     def do_GET(self) -> None:
         while True:
             try:
-                # It answers when its transaction is done, so what conflicts has answered nothing.
+                # It answers after its transaction, so a conflict comes before any answer.
                 return super().do_GET()
             except kvmap.ConflictError:
                 continue
@@ -46,11 +47,10 @@ def serve(url: str, port: str) -> None:
         service.serve_forever(poll_interval=0.1)
 
 
-def main(url: str, *ports: str) -> None:
+def main(url: str = "redis://localhost:6379/0/sessions", *ports: str) -> None:
     if len(ports) == 1:
         serve(url, *ports)
         return
-    # Each is a program of its own, as a service's workers are, or its containers.
     workers = [
         subprocess.Popen([sys.executable, __file__, url, port])
         for port in ports or ("8000", "8001")

@@ -1,12 +1,12 @@
-"""An index of the Python standard library's own source: each identifier, and where it stands.
+"""An index of the source of Python's standard library: each identifier, and where it is used.
 
-    python examples/stdlib_index.py                          build one, then ask it a few things
-    python examples/stdlib_index.py --files 50               the same, of 50 files only
+    python examples/stdlib_index.py                          build one, then look up a few names
+    python examples/stdlib_index.py --files 50               the same, with 50 files only
     python examples/stdlib_index.py --store index            the same, in a directory of your choice
-    python examples/stdlib_index.py --store index --ask fsync getpid        ask one that is there
+    python examples/stdlib_index.py --store index --ask fsync getpid        look up names in it
 
 A key is an identifier, its value is {file: [line, ...]}. The files are read in batches, so that
-memory never holds more than one batch of the index. The questions are asked by a new process.
+memory never holds more than one batch of the index. The names are looked up by a new process.
 """
 
 import argparse
@@ -31,7 +31,7 @@ took: dict[str, float] = {}
 
 @contextmanager
 def step(name: str) -> Iterator[None]:
-    """Adds the time that its block takes to the step's total."""
+    """Add the time that the block takes to the step's total."""
     began = time.perf_counter()
     yield
     took[name] = took.get(name, 0) + time.perf_counter() - began
@@ -43,7 +43,7 @@ def report() -> None:
 
 
 def progress(done: int, of: int, began: float) -> None:
-    """Draws how far the work is, over the line drawn before; only where somebody is looking."""
+    """Draw a progress bar over the line drawn before, if standard error is a terminal."""
     if not sys.stderr.isatty():
         return
     seconds = time.perf_counter() - began
@@ -54,7 +54,7 @@ def progress(done: int, of: int, began: float) -> None:
 
 
 def identifiers(file: Path) -> dict[str, list[int]]:
-    """Every identifier in the file, and the lines it stands on."""
+    """Return every identifier in the file, and the lines it is on."""
     lines: dict[str, list[int]] = {}
     with file.open("rb") as source:
         for token in tokenize.tokenize(source.readline):
@@ -66,13 +66,13 @@ def identifiers(file: Path) -> dict[str, list[int]]:
 
 
 def build(store: str | None, source: Path, count: int | None) -> Path:
-    """Indexes the first `count` files under `source`; returns where the index is."""
+    """Index the first `count` files under `source`. Return the index's directory."""
     with step("find the files"):
         files = [f for f in sorted(source.rglob("*.py")) if "site-packages" not in f.parts][:count]
 
     began = time.perf_counter()
     skipped = 0
-    index: kvmap.KVMap[Places]
+    index: kvmap.KVMap[str, Places]
     with kvmap.open(store, "n") as index:
         for start in range(0, len(files), BATCH):
             batch: dict[str, Places] = {}
@@ -84,7 +84,7 @@ def build(store: str | None, source: Path, count: int | None) -> Path:
                         for identifier, lines in identifiers(file).items():
                             batch.setdefault(identifier, {})[name] = lines
                     except (SyntaxError, tokenize.TokenError):
-                        skipped += 1  # among the library's tests are files broken on purpose
+                        skipped += 1  # some files of the library's tests are broken on purpose
             with step("store the index"):
                 for identifier, places in batch.items():
                     batch[identifier] = index.get(identifier, {}) | places
@@ -100,7 +100,7 @@ def build(store: str | None, source: Path, count: int | None) -> Path:
 
 
 def ask(store: str, identifiers: list[str]) -> None:
-    index: kvmap.KVMap[Places]
+    index: kvmap.KVMap[str, Places]
     with step("open"):
         index = kvmap.open(store, "r")
     with index:
@@ -122,7 +122,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--files", type=int, metavar="N", help="index the first N files only")
     parser.add_argument("--source", type=Path, metavar="DIR", help="index this directory instead")
-    parser.add_argument("--store", metavar="DIR", help="where the index is, or shall be")
+    parser.add_argument("--store", metavar="DIR", help="where the index is")
     parser.add_argument("--ask", nargs="+", metavar="NAME", help="build nothing, look these up")
     options = parser.parse_args()
 

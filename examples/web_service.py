@@ -1,14 +1,15 @@
 """A web service that keeps its sessions in a kvmap: standard library only.
 
-    python examples/web_service.py store [port]
+    python examples/web_service.py [STORE [PORT]]
 
     curl -c jar -d name=ada http://127.0.0.1:8000/login
     curl -b jar http://127.0.0.1:8000/
     curl -b jar -d '' http://127.0.0.1:8000/logout
 
-Each request has a thread of its own and all share one map, which is safe for threads. Several
-*processes* can't share a store: run one, as here. Stop it with Ctrl-C or SIGTERM: requests under
-way are answered, the map is closed, and the sessions are there when it starts again.
+STORE is a directory, `sessions` by default; PORT is 8000. Each request has a thread of its own, and
+all threads share one map. One process owns a store on disk; shared_sessions.py has several processes.
+Stop it with Ctrl-C or SIGTERM: it answers the requests under way and closes the map. The sessions are
+there when it starts again.
 """
 
 import secrets
@@ -29,7 +30,7 @@ LONGEST = 10_000  # bytes that a form may have
 class Service(ThreadingHTTPServer):
     daemon_threads = False  # so that server_close() waits for requests under way
 
-    def __init__(self, port: int, sessions: kvmap.KVMap[dict[str, Any]]) -> None:
+    def __init__(self, port: int, sessions: kvmap.KVMap[str, dict[str, Any]]) -> None:
         super().__init__(("127.0.0.1", port), Handler)
         self.sessions = sessions
 
@@ -41,11 +42,11 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         sessions, token = self.server.sessions, self.token()
         try:
-            # One step for all threads: else two requests at once would count as one.
+            # Without the transaction, two requests at once could count as one.
             with sessions.transaction():
                 session = sessions[token]
                 session["visits"] += 1
-                sessions[token] = session  # a plain write also gives it IDLE seconds anew
+                sessions[token] = session  # a write also sets a new deadline
         except KeyError:
             self.answer(401, "please log in")
         else:
@@ -77,11 +78,11 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(text.encode() + b"\n")
 
     def log_message(self, *_: object) -> None:
-        """Keep quiet: a log with tokens in it is a leak."""
+        """Log nothing: a log must not hold tokens."""
 
 
-def main(path: str, port: str = "8000") -> None:
-    # Sessions are as good as passwords: the store's directory lets in nobody but its owner.
+def main(path: str = "sessions", port: str = "8000") -> None:
+    # A token is as good as a password: only the owner may read the store's directory.
     with kvmap.open(path, ttl=IDLE) as sessions, Service(int(port), sessions) as service:
 
         def stop(*_: object) -> None:

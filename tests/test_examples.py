@@ -25,7 +25,7 @@ OUTPUT = {
 Write, as into any dict:
   {'ada': {'name': 'Ada', 'visits': 1}, 'bob': {...}, 'token': 's3cr3t'}
 
-Reopen, and find all as it was left:
+Reopen; everything is there:
   ada    {'name': 'Ada', 'visits': 1}
   bob    {'name': 'Bob', 'tags': ['new', 'from Paris']}
   token  s3cr3t
@@ -62,7 +62,7 @@ found  90 results,  10 to go
 """,
     "stdlib_index.py --files 60 --store index": """
 60 files (0 skipped), ... identifiers
-... bytes in 64 files in ...index
+... bytes in 32 files in ...index
   find the files ... ms
   read the source ... ms
   store the index ... ms
@@ -84,7 +84,7 @@ to ask more: python ...stdlib_index.py --store ...index --ask NAME ...
 """,
     "from_key_value_ds.py": """
 get_instance             0 entries in a new directory
-get_instance, twice      BlockingIOError: ...process ... on ..., since ...
+get_instance, twice      BlockingIOError: ...kvmap-... is open in this process since ...
 create                   ['ada']
 create, twice            ValueError: ...'ada'...
 get                      {'visits': 1}
@@ -94,7 +94,7 @@ get, after the ttl       None
 delete                   []
 delete, missing          None
 delete_all               []
-create, over a cap       ValueError: ...32 characters
+create, over a cap       ValueError: ...the limit is 32
 create, over a cap       ValueError: ...16384...
 create, store full       ValueError: ...100000...
 """,
@@ -182,7 +182,7 @@ def test_every_example_is_tested() -> None:
     assert tested == {path.name for path in EXAMPLES.glob("*.py")}
 
 
-def test_compare_finds_what_the_readme_says_of_kvmap(
+def test_compare_finds_what_the_page_says_of_kvmap(
     tmp_path: Path, environment: dict[str, str]
 ) -> None:
     def column(text: str, title: str, name: str) -> dict[str, str]:
@@ -199,13 +199,13 @@ def test_compare_finds_what_the_readme_says_of_kvmap(
     with ThreadPoolExecutor() as both:
         shown, in_json = both.map(compare, ([], ["--json", "--only", "kvmap,shelve"]))
     found = json.loads(in_json)
-    readme = (ROOT / "README.md").read_text()
+    page = (EXAMPLES / "README.md").read_text()
 
     assert list(found) == ["What happens when", "Beside others"]
     for title, table in found.items():
         assert set(table) == {"kvmap", "shelve"}
         assert column(shown, title, "kvmap") == table["kvmap"]
-        assert column(readme, title, "kvmap") == table["kvmap"]
+        assert column(page, title, "kvmap") == table["kvmap"]
         assert set(column(shown, title, "shelve")) == set(table["shelve"])
     assert column(shown, "Beside others", "shelve") == found["Beside others"]["shelve"]
     *_, missing = shown.split("\n\n")

@@ -128,7 +128,7 @@ def small(job: Job, path: Path) -> Figures:
         "bytes": size,
         "bytes on disk": blocks,
         "open, write, close, us": statistics.median(took) * MICRO,
-        "descriptors": max(_descriptors(path / f"{n}", records, n) for n in (64, 1024)),
+        "descriptors": max(_descriptors(path / f"{n}", records, n) for n in (8, 32)),
     }
 
 
