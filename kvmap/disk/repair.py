@@ -312,7 +312,7 @@ class _Mend:
             shards.folder.sync()
             for extra in self._survey.extra:
                 if file_of(extra) not in self._misfits:
-                    self._quarantine_parts(extra, list(self._survey.parts(extra)))
+                    self._quarantine_parts(extra)
                     self._ownership.check()
                     shards.folder.remove(extra.name)
             for shard in crowded:
@@ -332,7 +332,7 @@ class _Mend:
             survey.step(shard.end)
             return False
         if source is not None:
-            self._quarantine_parts(source, list(survey.parts(source)))
+            self._quarantine_parts(source)
         rows = self._rows(shard, foreign=True)
         self.moved += len({(row.seq, self._line(row)) for row in incoming})
         self._write(shards, shard, rows)
@@ -400,15 +400,13 @@ class _Mend:
         shard.check_room(sum([row.end - row.begin + 1 for row in rows]))
         shards.replace(shard, parts())
 
-    def _quarantine_parts(self, shard: Shard, parts: list[tuple[int, int, Record | str]]) -> None:
+    def _quarantine_parts(self, shard: Shard) -> None:
         """Copy what is no record."""
         taken: list[Damage] = []
-        for begin, end, what in parts:
+        for begin, end, what in self._survey.parts(shard):
             if isinstance(what, str):
                 extend(taken, Damage(file_of(shard), begin, end - begin, what))
         for damage in taken:
             stop = damage.offset + damage.length
-            self._quarantine.copy(
-                damage,
-                (shard.read(at, min(at + _STEP, stop)) for at in range(damage.offset, stop, _STEP)),
-            )
+            starts = range(damage.offset, stop, _STEP)
+            self._quarantine.copy(damage, (shard.read(at, min(at + _STEP, stop)) for at in starts))

@@ -217,24 +217,25 @@ class Survey:
             return
         shards = self._made(self.manifest.shards)
         known = list(self.manifest.shards)
+        self.shards = shards
+        if self.manifest.emptying:
+            return  # what is left of the files holds nothing
         for shard in shards.all:
             try:
                 shard.open()
             except CorruptStoreError as error:
                 known[shard.number] = UNKNOWN
                 self._told[shard.number] = self._mismatch(shard, error)
-        if self._told and not self.manifest.emptying:
+        if self._told:
             self.fits = False
             shards.close()
-            shards = self._made(known)
+            self.shards = shards = self._made(known)
             for shard in shards.all:
                 self._open_any(shard)
-        self.shards = shards
-        if not self.manifest.emptying:
-            for number in sorted(self._files.keys() - set(range(count))):
-                shard = self._lenient(number)
-                self._open_any(shard)
-                self.extra.append(shard)
+        for number in sorted(self._files.keys() - set(range(count))):
+            shard = self._lenient(number)
+            self._open_any(shard)
+            self.extra.append(shard)
         self._total = self._passes * sum([each.end for each in (*shards.all, *self.extra)])
 
     def _made(self, known: list[Known] | tuple[Known, ...]) -> Shards:

@@ -14,7 +14,7 @@ from kvmap.disk.report import Damage, Report, ShardReport
 from kvmap.disk.survey import Survey, open_store
 from kvmap.disk.view import stop_at_one_moment
 from kvmap.engine import Progress
-from kvmap.errors import CorruptStoreError
+from kvmap.errors import CorruptStoreError, HeldError
 
 __all__ = ["Damage", "Report", "ShardReport", "verify"]
 
@@ -34,7 +34,7 @@ def verify(
     progress(done_bytes, total_bytes).
 
     Raises FileNotFoundError where there is nothing, NotAStoreError for what is no store or was
-    written by a newer kvmap, HeldError where the owner writes batches without a pause, and OSError.
+    written by a newer kvmap, HeldError where the owner changes the files too fast, and OSError.
 
     >>> import kvmap
     >>> with kvmap.open() as d:
@@ -45,22 +45,24 @@ def verify(
     """
     name = os.path.abspath(os.fspath(path))
     fs = fs or FileSystem()
-    for attempt in range(_TRIES):
+    for _ in range(_TRIES):
         folder = open_store(name, fs)
         try:
             before = _manifest(folder)
             try:
                 report = _read(folder, progress)
-            except (CorruptStoreError, FileNotFoundError):
-                if before == _manifest(folder) or attempt == _TRIES - 1:
+            except FileNotFoundError:
+                continue  # its owner has just removed a file
+            except CorruptStoreError:
+                if before == _manifest(folder):
                     raise
                 continue
-            # What was read before its owner changed the files does not fit them.
+            # What was read before the owner changed the files may not fit them.
             if report.ok or before == _manifest(folder):
                 return report
         finally:
             folder.close()
-    return report
+    raise HeldError(f"{name}: its owner changes the files faster than they can be read; try again")
 
 
 def _manifest(folder: Folder) -> bytes | None:

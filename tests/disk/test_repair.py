@@ -313,6 +313,10 @@ def values_on(disk: Disk) -> dict[Any, Any]:
         return dict(d)
 
 
+def quarantined(disk: Disk) -> set[bytes]:
+    return {data for name, data in disk.state().items() if "/damaged/" in name}
+
+
 @pytest.mark.parametrize("how", ["killed", "power cut"])
 def test_a_repair_that_is_stopped_anywhere_loses_nothing(how: str) -> None:
     whole = broken()
@@ -332,8 +336,11 @@ def test_a_repair_that_is_stopped_anywhere_loses_nothing(how: str) -> None:
     disk.happened = stop
     disk_engine.repair("/store", fs=disk)
     assert len(left) > 20
+    taken = quarantined(whole)
+    assert taken
     for each in left:
         disk_engine.repair("/store", fs=each)
         assert disk_engine.verify("/store", fs=each).ok
         assert values_on(each) == expected
+        assert taken <= quarantined(each)
         assert not each.descriptors
