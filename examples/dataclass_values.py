@@ -1,6 +1,6 @@
 """Values of your own type: dataclasses in, dataclasses out, plain JSON on disk.
 
-    pip install 'kvmap[types]'
+    pip install '.[types]'
     python examples/dataclass_values.py [STORE]
 
 A value is checked on its way in and on its way out. STORE is a directory, and stays;

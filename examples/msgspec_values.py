@@ -1,6 +1,6 @@
 """Values of several types, checked on their way in and out, with msgspec.
 
-    pip install 'kvmap[types]'
+    pip install '.[types]'
     python examples/msgspec_values.py [STORE]
 
 msgspec knows datetimes, UUIDs, enums, sets and more, and tells the members of a union apart by a
