@@ -99,16 +99,14 @@ class Blocks:
                     "d.edit(key)', which let other tasks run meanwhile"
                 )
 
-    def enter(self) -> Block:
-        """Begin a block; waits for the block of another thread to end."""
+    def enter(self, block: Block) -> Block:
+        """Begin a block; waits for the block of another thread to end.
+
+        The caller ends it with `leave` where an exception comes out of this, or behind it.
+        """
         self._check_thread("begin a transaction")
-        block = Block(self._engine)
-        try:
-            self._engine.hold(block)
-            return self._begin(block)
-        except BaseException:
-            self.leave(block)
-            raise
+        self._engine.hold(block)
+        return self._begin(block)
 
     async def enter_async(self) -> Block:
         """Begin a block; lets other tasks run while another block lasts."""
@@ -199,7 +197,14 @@ class Transaction:
         outer = self._blocks.mine()
         if outer is None:
             self._write_back(self._blocks.writer())  # what was changed before is no part of it
-            outer = self._block = self._blocks.enter()
+            outer = Block(self._engine)
+            try:
+                self._block = self._blocks.enter(outer)
+                self.state = outer.buffer
+                return self
+            except BaseException:  # an interrupt, for one, and __exit__ will not be called
+                self._blocks.leave(outer)
+                raise
         self.state = outer.buffer
         return self
 

@@ -513,6 +513,7 @@ class DiskEngine:
         written = {key: new for key, new in changes.written.items() if new[1] > now}
         gone = changes.deleted | (changes.written.keys() - written.keys())
         with self._lock:
+            self._steps.settle()
             self._committing = True
             try:
                 self._write([*gone, *written], self._change, written, gone)

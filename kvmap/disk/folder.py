@@ -101,9 +101,12 @@ class Folder:
                 if error.errno not in _IS_A_LINK:
                     raise
                 raise CorruptStoreError(self.file_path(name), 0, "not a plain file") from None
-            if not self.fs.descriptor_status(descriptor).is_file:
+            try:
+                if not self.fs.descriptor_status(descriptor).is_file:
+                    raise CorruptStoreError(self.file_path(name), 0, "not a plain file")
+            except BaseException:
                 self.fs.close(descriptor)
-                raise CorruptStoreError(self.file_path(name), 0, "not a plain file")
+                raise
             return descriptor
 
     def create_file(self, name: str) -> int:

@@ -268,10 +268,16 @@ class Index:
         """Hold the same entries in this order. All of it is done, or the shards are read again."""
         before, self._steps.current = self._steps.current, _Refill(self._reload)
         with self.gate:
-            self.settled = False
+            # Where this is interrupted, whoever reads comes to load, and so to settle it.
+            complete, loaded = self.complete, [shard.loaded for shard in self._shards.all]
+            self.settled = self.complete = self.ordered = False
+            for shard in self._shards.all:
+                shard.loaded = False
             self.entries.clear()
             self.entries.update(entries)
-            self.settled = self.complete
+            for shard, each in zip(self._shards.all, loaded, strict=True):
+                shard.loaded = each
+            self.settled = self.complete = complete
         self._steps.current = before
 
     def _reload(self) -> None:

@@ -13,7 +13,7 @@ from cutter import Cutter
 from helpers import SOAK
 from on_disk import open_on
 from simulated import Choice, Disk, choices
-from steps import Contents, contents, steps, take
+from steps import Contents, Model, contents, steps, take
 
 RUNS = 40 if SOAK else 3
 SHARD = "/store/shards/00.jsonl"
@@ -168,6 +168,31 @@ class FailingCutter(Cutter):
 
     failures = 0
 
+    def __init__(self, seed: int, *, sync: bool) -> None:
+        super().__init__(seed, sync=sync)
+        self.rate = 0.0
+        self.undone: dict[Any, list[Any]] = {}
+        """What writes that raised would have written: the undoing is not on disk before the next
+        sync, or the next write to the shard."""
+
+    def settle(self) -> None:
+        super().settle()
+        for key, written in self.undone.items():
+            self.since[key] = [*written, self.model.entries.get(key)]
+
+    def failed(self, after: Model) -> None:
+        """The step has raised, and nothing of it is to be seen."""
+        for key in {*after.entries, *self.model.entries}:
+            new = after.entries.get(key)
+            if new != self.model.entries.get(key):
+                self.undone.setdefault(key, []).append(new)
+
+    def done(self, after: Model) -> None:
+        """The step has returned."""
+        for key in {*after.entries, *self.model.entries}:
+            if after.entries.get(key) != self.model.entries.get(key):
+                self.undone.pop(key, None)
+
     def fails(self, call: str) -> bool:
         if self.random.random() < self.rate:
             self.failures += 1
@@ -175,7 +200,6 @@ class FailingCutter(Cutter):
         return False
 
     def run(self, count: int, seed: int) -> None:
-        self.rate = 0.0
         d = self.open()
         for step in islice(steps(seed, keys=12), count):
             self.rate = self.random.choice((0, 0, 0, 0.3, 0.7))
@@ -192,9 +216,14 @@ class FailingCutter(Cutter):
                 assert found in (contents(self.model), contents(after)), step
                 if found == contents(after):
                     self.before = self.model = after
+                else:
+                    self.failed(after)
             else:
                 assert contents(d) == contents(after), step
+                self.done(after)
                 self.before = self.model = after
+                if step == ("sync",):
+                    self.undone.clear()
                 if self.sync or step == ("sync",):
                     self.settle()
             self.step = ("sync",)
@@ -202,6 +231,7 @@ class FailingCutter(Cutter):
                 d = self.reopened(d)
         self.disk.sync_fails = lambda call: False
         d.close()
+        self.undone.clear()
         self.settle()
         self.cut("the end")
 
@@ -211,6 +241,7 @@ class FailingCutter(Cutter):
         except OSError as error:
             assert error.errno == errno.EIO
         else:
+            self.undone.clear()
             self.settle()
         assert not self.disk.descriptors
         while True:

@@ -93,7 +93,6 @@ def test_an_interrupt_at_each_bytecode(work: Work, sync: bool, loaded: bool) -> 
         check(d, disk)
         newer = contents(d)
         d.close()
-        assert not disk.descriptors, where
         with open_on(disk, tuning=SMALL) as d:
             assert contents(d) == newer, where
     print(f"{tried} interrupts of {work.__name__}")

@@ -27,6 +27,10 @@ WRITING = (
 """Those that change something, or make it durable."""
 
 
+OPENING = ("close", "open_directory", "open_subdirectory", "open_file", "create_file")
+"""Calls that return a descriptor, or take it back."""
+
+
 class Watched(FileSystem):
     """Calls `before` ahead of each call and `after` behind it, with the call's name."""
 
@@ -64,6 +68,7 @@ class Failing(Watched):
         self.failed = ""
         """The name of the call that has failed."""
         self._at = -1
+        self._passed = OPENING if late else ("close",)
         if late:
             self.after = self._count
         else:
@@ -78,7 +83,9 @@ class Failing(Watched):
         self._at = -1
 
     def _count(self, name: str) -> None:
-        if self._at >= 0 and name != "close":  # no error of a close means that it is still open
+        # No error of a close means that the file is still open. Where opening one is done and said
+        # to have failed, nobody knows the descriptor.
+        if self._at >= 0 and name not in self._passed:
             if self.calls == self._at:
                 self.failed, self._at = name, -1
                 raise OSError(self.error, "injected")
