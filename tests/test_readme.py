@@ -85,10 +85,15 @@ def test_the_console_commands_work_on_the_store_of_the_first_block(tmp_path: Pat
         assert ran.returncode == 0, f"{command}: {ran.stderr}"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=page_id)
+SAMPLES = [*PAGES, *sorted((ROOT / "kvmap").rglob("*.py"))]
+SAMPLES = [page for page in SAMPLES if re.search(r'"crc":"\w{8}"\}', page.read_text("utf-8"))]
+
+
+@pytest.mark.parametrize("page", SAMPLES, ids=page_id)
 def test_sample_records_have_right_checksums(page: Path) -> None:
     """A record's checksum is the CRC-32 of its line before `,"crc"`."""
-    records = re.findall(r'(\{"key":.*),"crc":"(\w+)"\}', page.read_text("utf-8"))
+    records = re.findall(r'(\{"(?:key|first)":.*),"crc":"(\w{8})"\}', page.read_text("utf-8"))
+    assert records
     for record, crc in records:
         assert f"{zlib.crc32(record.encode()):08x}" == crc, record
 

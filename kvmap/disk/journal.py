@@ -1,6 +1,6 @@
 """The journal: where the shards ended before a batch, so that a crash leaves all of it or nothing.
 
-    {"first":18,"last":20,"ends":[[3,1048],[17,512]],"crc":"0f1e2d3c"}
+    {"first":18,"last":20,"ends":[[3,1048],[17,512]],"crc":"6e0e05cf"}
 
 It is there only while a batch is being appended. Who finds it cuts the shards back to these ends.
 A power cut may bring back a journal whose removal was not synced. It does no harm: nothing that was

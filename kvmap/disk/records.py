@@ -1,7 +1,7 @@
 """The line of a record, and the index entry that says where it stands.
 
-    {"key":"ada","seq":17,"first":3,"expires":1795421000.25,"value":{"visits":1},"crc":"9a0b1c2d"}
-    {"key":"bob","seq":18,"crc":"51c2e7aa"}
+    {"key":"ada","seq":17,"first":3,"expires":1795421000.25,"value":{"visits":1},"crc":"81ce2831"}
+    {"key":"bob","seq":18,"crc":"131e9fe2"}
 
 `seq` is the write's sequence number; for one key the highest wins. `first` is the sequence number of
 the write that put the key in its place in the map's order, absent where that is this write.
