@@ -224,6 +224,8 @@ class Index:
             self.load_in_order()
             for shard in self._shards.all:
                 self.parse(shard)
+            with self._turn.lock:
+                self._note_loaded()  # an interrupt may have come between the last two steps
 
     def load_all(self, progress: Progress | None = None) -> None:
         """Let the index know all keys. O(bytes of the shards), or of the hint file."""
