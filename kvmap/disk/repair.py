@@ -22,10 +22,11 @@ from kvmap.disk.opening import Home
 from kvmap.disk.ownership import Ownership
 from kvmap.disk.parser import Record
 from kvmap.disk.report import Damage, Report, extend
+from kvmap.disk.scan import Row, file_of, parts
 from kvmap.disk.shard import Shard
 from kvmap.disk.shards import Shards
 from kvmap.disk.steps import Steps
-from kvmap.disk.survey import Row, Survey, file_of, open_store
+from kvmap.disk.survey import Survey, open_store
 from kvmap.disk.tuning import Tuning
 from kvmap.engine import Progress
 from kvmap.turn import Turn
@@ -348,7 +349,7 @@ class _Mend:
         source = self._sources.get(shard.number)
         mask = len(self._survey.manifest.shards) - 1
         if source is not None:
-            for begin, end, what in self._survey.parts(source):
+            for begin, end, what in parts(source, self._survey.decode):
                 if isinstance(what, Record):
                     home = keys.bucket(what.key, mask)
                     if foreign or home == shard.number:
@@ -403,7 +404,7 @@ class _Mend:
     def _quarantine_parts(self, shard: Shard) -> None:
         """Copy what is no record."""
         taken: list[Damage] = []
-        for begin, end, what in self._survey.parts(shard):
+        for begin, end, what in parts(shard, self._survey.decode):
             if isinstance(what, str):
                 extend(taken, Damage(file_of(shard), begin, end - begin, what))
         for damage in taken:

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from orjson import loads
 
 from kvmap import codecs, keys
 from kvmap.disk import hint
-from kvmap.disk.damage import is_torn, walk
+from kvmap.disk.damage import walk
 from kvmap.disk.folder import HINT, JOURNAL, LOCK, NEW, SHARDS, Folder
 from kvmap.disk.fs import FileSystem
 from kvmap.disk.journal import is_about, read_journal
@@ -29,9 +28,10 @@ from kvmap.disk.manifest import (
     Known,
     Manifest,
 )
-from kvmap.disk.parser import Record, Table, misplaced
-from kvmap.disk.records import deadline, unpack_order, unpack_value, unsealed
-from kvmap.disk.report import Damage, Report, ShardReport, extend
+from kvmap.disk.parser import Record
+from kvmap.disk.records import unsealed
+from kvmap.disk.report import Damage, Report, ShardReport
+from kvmap.disk.scan import Row, Scan, file_of
 from kvmap.disk.shard import NO_MAP, Shard
 from kvmap.disk.shards import Shards
 from kvmap.disk.steps import Steps
@@ -41,21 +41,8 @@ from kvmap.errors import CorruptStoreError, NotAStoreError
 from kvmap.settings import Settings
 from kvmap.turn import Turn
 
-NO_NEWLINE: Final = "the record has no newline"
 _SHARD_FILE: Final = re.compile(r"([0-9a-f]{2})\.jsonl")
 _MOST_FILES: Final = 256
-
-
-class Row(NamedTuple):
-    """A whole record, and where it stands."""
-
-    seq: int
-    source: int
-    """The number of the shard's file."""
-    begin: int
-    end: int
-    home: int
-    """The number of the shard that it belongs into."""
 
 
 def open_store(path: str, fs: FileSystem) -> Folder:
@@ -210,7 +197,7 @@ class Survey:
         return Shard(self.shards_folder, number, UNKNOWN, maps, Tuning(), writable=False)
 
     def _open_shards(self) -> None:
-        count = len(self.manifest.shards)
+        self.mask = len(self.manifest.shards) - 1
         self.decode = codecs.make(self.manifest.settings.codec).decode
         self.shards: Shards | None = None
         if self.shards_folder is None:
@@ -232,7 +219,7 @@ class Survey:
             self.shards = shards = self._made(known)
             for shard in shards.all:
                 self._open_any(shard)
-        for number in sorted(self._files.keys() - set(range(count))):
+        for number in sorted(self._files.keys() - set(range(self.mask + 1))):
             shard = self._lenient(number)
             self._open_any(shard)
             self.extra.append(shard)
@@ -337,53 +324,27 @@ class Survey:
             return "stale"
         return "in use" if any(hint.covered(self.shards).ends) else "stale"
 
-    def parts(self, shard: Shard) -> Iterator[tuple[int, int, Record | str]]:
-        """All of a shard, record by record: where each part begins and ends, and what it is.
-
-        A part that is no record, or whose value can't be decoded, comes with the reason.
-        """
-        for at, part in shard.stretches():
-            yield from self._parts(shard, at, part)
-
-    def _parts(self, shard: Shard, at: int, part: bytes) -> Iterator[tuple[int, int, Record | str]]:
-        for begin, end, found in walk(part, shard.number, at):
-            wrong = isinstance(found, Record) and self._undecodable(found.text)
-            yield begin, end, wrong or found
-
-    def _undecodable(self, text: bytes | None) -> str:
-        if text is not None:
-            try:
-                self.decode(text)
-            except ValueError as error:
-                return f"the value can't be read: {error}"
-        return ""
-
-    def may_be_torn(self, shard: Shard, begin: int, end: int, found: Record | str) -> bool:
-        """Whether a crash explains this part, which is no whole line of a record."""
-        known = self.manifest.shards[shard.number]
-        if known.exact or begin < known.length:
-            return False
-        return isinstance(found, Record) or is_torn(
-            shard.read(begin, end), begin, last=end == shard.end
-        )
-
     def _read_shard(self, shard: Shard) -> ShardReport:
-        found = _Figures(shard, self.manifest, self.folder.fs.now())
+        known = self.manifest.shards[shard.number]
+        found = Scan(shard, known, self.mask, self.decode)
         told = self._told.get(shard.number)
         if told is not None:
             found.damage.append(told)
         for at, part in shard.stretches():
-            if not self._add(found, at, part):
-                self._add_each(found, at, part)
+            found.add(at, part)
             self.step(len(part))
-        self.kept += found.count
-        size = 0
+        self._note_kept(found)
         if shard.end == shard.read_until:
             assert self.shards_folder is not None
             size = (self.shards_folder.size(shard.name) or 0) - shard.end
-        if size > 0 and (self.journal == "unfinished" or not self._is_later(shard, size)):
-            found.torn += size
-        return found.report()
+            if size > 0 and (self.journal == "unfinished" or not self._is_later(shard, size)):
+                found.torn += size
+        return found.report(self.folder.fs.now())
+
+    def _note_kept(self, found: Scan) -> None:
+        self.kept += found.kept
+        for row in found.away:
+            self.away.setdefault(row.home, []).append(row)
 
     def _is_later(self, shard: Shard, size: int) -> bool:
         """Whether the owner has gone on writing behind the end of what is read."""
@@ -394,62 +355,15 @@ class Survey:
         finally:
             shard.read_until = end
 
-    def _add(self, found: _Figures, at: int, part: bytes) -> bool:
-        """Take a stretch along in which nothing is wrong; tell whether it is one."""
-        table = found.table
-        new = Table(table.shard, len(self.manifest.shards) - 1, table.last_seq)
-        try:
-            new.add(part, at)
-            for entry in new.entries:
-                if entry is not None:
-                    start, end = unpack_value(entry)[:2]
-                    self.decode(part[start - at : end - at])
-        except ValueError:
-            return False
-        found.add(new, part)
-        return True
-
-    def _add_each(self, found: _Figures, at: int, part: bytes) -> None:
-        shard, mask = found.shard, len(self.manifest.shards) - 1
-        for begin, end, what in self._parts(shard, at, part):
-            piece, reason = part[begin - at : end - at], what if isinstance(what, str) else None
-            if isinstance(what, Record):
-                reason = misplaced(what, shard.number, mask, found.table.last_seq)
-                if end - begin < what.size:
-                    if self.may_be_torn(shard, begin, end, what):
-                        found.torn += end - begin
-                        continue
-                    found.note(begin, end, NO_NEWLINE)
-                    self._count(shard, begin, end, what)
-                    continue
-                if reason is None:
-                    new = Table(shard.number, mask, found.table.last_seq)
-                    new.add(piece, begin)
-                    found.add(new, piece)
-                    continue
-                self._count(shard, begin, end, what)
-            elif self.may_be_torn(shard, begin, end, what):
-                found.torn += end - begin
-                continue
-            assert reason is not None
-            found.note(begin, end, reason)
-
-    def _count(self, shard: Shard, begin: int, end: int, record: Record) -> None:
-        """Note a whole record that stands where it can't be read."""
-        self.kept += 1
-        home = keys.bucket(record.key, len(self.manifest.shards) - 1)
-        if home != shard.number:
-            row = Row(record.seq, shard.number, begin, end, home)
-            self.away.setdefault(home, []).append(row)
-
     def _read_extra(self, shard: Shard) -> None:
-        for begin, end, what in self.parts(shard):
-            if isinstance(what, Record):
-                self._count(shard, begin, end, what)
+        found = Scan(shard, UNKNOWN, self.mask, self.decode)
+        for at, part in shard.stretches():
+            found.add(at, part)
+            self.step(len(part))
+        self._note_kept(found)
         if all(each.file != file_of(shard) for each in self.misfits):
-            reason = f"the store has {len(self.manifest.shards)} shards"
+            reason = f"the store has {self.mask + 1} shards"
             self.other.append(Damage(file_of(shard), 0, shard.end, reason))
-        self.step(shard.end)
 
     def step(self, size: int) -> None:
         """Tell of progress."""
@@ -472,56 +386,10 @@ class Survey:
             self.shards_folder.close()
 
 
-class _Figures:
-    """What was found in one shard so far."""
-
-    def __init__(self, shard: Shard, manifest: Manifest, now: float) -> None:
-        self.shard = shard
-        self.table = Table(shard.number, len(manifest.shards) - 1)
-        """Only its last sequence number is used."""
-        self.latest: dict[Any, tuple[int, float]] = {}
-        """Length of the latest record of each key, and its deadline."""
-        self.count = self.bytes = self.tombstones = self.torn = 0
-        self.damage: list[Damage] = []
-        self._now = now
-
-    def add(self, new: Table, part: bytes) -> None:
-        for key, entry in zip(new.keys, new.entries, strict=True):
-            if entry is None:
-                self.latest.pop(key, None)
-                self.tombstones += 1
-            else:
-                self.latest[key] = unpack_order(entry)[1], deadline(entry)
-        self.count += len(new.keys)
-        self.bytes += len(part)
-        self.table.last_seq = new.last_seq
-
-    def note(self, begin: int, end: int, reason: str) -> None:
-        extend(self.damage, Damage(file_of(self.shard), begin, end - begin, reason))
-
-    def report(self) -> ShardReport:
-        sizes = [size for size, expires in self.latest.values() if expires > self._now]
-        live = sum(sizes)
-        return ShardReport(
-            file_of(self.shard),
-            len(sizes),
-            live,
-            self.bytes - live,
-            self.tombstones,
-            len(self.latest) - len(sizes),
-            self.torn,
-            tuple(sorted(self.damage, key=lambda each: each.offset)),
-        )
-
-
-def file_of(shard: Shard) -> str:
-    """The name of a shard's file inside the store."""
-    return f"{SHARDS}/{shard.name}"
-
-
 def _is_newer(data: bytes) -> bool:
     try:
         content: Any = loads(data)
-        return unsealed(data) is not None and content["format"] > FORMAT
+        found = content["format"]
+        return unsealed(data) is not None and type(found) is int and found > FORMAT
     except (ValueError, TypeError, LookupError):
         return False
