@@ -8,31 +8,24 @@ whether a batch is unfinished.
 from __future__ import annotations
 
 import re
-from collections import Counter
-from typing import Any, Final
 
-from orjson import loads
-
-from kvmap import codecs, keys
+from kvmap import codecs
 from kvmap.disk import hint
 from kvmap.disk.damage import walk
 from kvmap.disk.folder import HINT, JOURNAL, LOCK, NEW, SHARDS, Folder
-from kvmap.disk.fs import FileSystem
 from kvmap.disk.journal import is_about, read_journal
 from kvmap.disk.manifest import (
     DEFAULT_SHARDS,
-    FORMAT,
-    MOST_SHARDS,
     NAME,
     UNKNOWN,
     Known,
     Manifest,
 )
 from kvmap.disk.parser import Record
-from kvmap.disk.records import unsealed
+from kvmap.disk.recognize import SHARD_FILE, best_count, is_newer, lenient
 from kvmap.disk.report import Damage, Report, ShardReport
 from kvmap.disk.scan import Row, Scan, file_of
-from kvmap.disk.shard import NO_MAP, Shard
+from kvmap.disk.shard import Shard
 from kvmap.disk.shards import Shards
 from kvmap.disk.steps import Steps
 from kvmap.disk.tuning import Tuning
@@ -40,45 +33,6 @@ from kvmap.engine import Progress
 from kvmap.errors import CorruptStoreError, NotAStoreError
 from kvmap.settings import Settings
 from kvmap.turn import Turn
-
-_SHARD_FILE: Final = re.compile(r"([0-9a-f]{2})\.jsonl")
-_MOST_FILES: Final = 256
-
-
-def open_store(path: str, fs: FileSystem) -> Folder:
-    """The directory of a store, or of what is left of one.
-
-    Raises FileNotFoundError where there is nothing, NotAStoreError for what is no store.
-    """
-    found = fs.path_status(path)
-    if found is None:
-        raise FileNotFoundError(2, "no store here", path)
-    if not found.is_directory:
-        raise NotAStoreError(f"{path} is not a directory; a store is one")
-    folder = Folder.open(fs, path)
-    try:
-        if not _is_store(folder):
-            raise NotAStoreError(f"{path} holds no kvmap store")
-    except BaseException:
-        folder.close()
-        raise
-    return folder
-
-
-def _is_store(folder: Folder) -> bool:
-    names = folder.names()
-    if NAME in names or JOURNAL in names:
-        return True
-    if SHARDS not in names:
-        return False
-    found = folder.fs.status(folder.descriptor, SHARDS)
-    if found is None or not found.is_directory:
-        return False
-    shards = folder.subfolder(SHARDS)
-    try:
-        return any(map(_SHARD_FILE.fullmatch, shards.names()))
-    finally:
-        shards.close()
 
 
 class Survey:
@@ -134,7 +88,7 @@ class Survey:
             self._note(SHARDS, error, misfit=True)
             return
         for name in self.shards_folder.names():
-            found = _SHARD_FILE.fullmatch(name)
+            found = SHARD_FILE.fullmatch(name)
             if found:
                 self._files[int(found[1], 16)] = name
 
@@ -147,7 +101,7 @@ class Survey:
                 self.manifest = Manifest.from_bytes(path, data)
                 return
             except NotAStoreError as error:
-                if _is_newer(data):
+                if is_newer(data):
                     raise
                 reason = str(error).removeprefix(path).partition("; kvmap.repair")[0]
                 self.manifest_state = re.sub(r"^(, byte \d+)?: ", "", reason)
@@ -157,7 +111,7 @@ class Survey:
         else:
             self.manifest_state = "missing"
             self.other.append(Damage(NAME, 0, 0, "missing"))
-        self.manifest = Manifest(Settings(), (UNKNOWN,) * self._best_count())
+        self.manifest = Manifest(Settings(), (UNKNOWN,) * self._count())
 
     def plain(self, name: str) -> bytes | None:
         """A file in the store's directory; None where there is none, or no plain one, which is noted."""
@@ -169,32 +123,10 @@ class Survey:
             self._note(name, error, misfit=True)
             return None
 
-    def _best_count(self) -> int:
-        """The number of shards with which most records stand where they belong."""
-        buckets: Counter[tuple[int, int]] = Counter()
-        for number in self._files:
-            shard = self._lenient(number)
-            try:
-                shard.open()
-                for at, part in shard.stretches():
-                    for _, _, found in walk(part, number, at):
-                        if isinstance(found, Record):
-                            buckets[number, keys.bucket(found.key, MOST_SHARDS - 1)] += 1
-            except CorruptStoreError:
-                continue  # noted when it is opened
-            finally:
-                shard.close()
-        fits = {
-            count: sum([n for (at, each), n in buckets.items() if each & (count - 1) == at])
-            for count in [1 << n for n in range(MOST_SHARDS.bit_length())]
-        }
-        return max(fits, key=lambda count: (fits[count], count == DEFAULT_SHARDS, -count))
-
-    def _lenient(self, number: int) -> Shard:
-        """A shard of which nothing is known."""
-        assert self.shards_folder is not None
-        maps: list[Any] = [NO_MAP] * _MOST_FILES
-        return Shard(self.shards_folder, number, UNKNOWN, maps, Tuning(), writable=False)
+    def _count(self) -> int:
+        if self.shards_folder is None:
+            return DEFAULT_SHARDS
+        return best_count(self.shards_folder, self._files)
 
     def _open_shards(self) -> None:
         self.mask = len(self.manifest.shards) - 1
@@ -220,7 +152,7 @@ class Survey:
             for shard in shards.all:
                 self._open_any(shard)
         for number in sorted(self._files.keys() - set(range(self.mask + 1))):
-            shard = self._lenient(number)
+            shard = lenient(self.shards_folder, number)
             self._open_any(shard)
             self.extra.append(shard)
         self._total = self._passes * sum([each.end for each in (*shards.all, *self.extra)])
@@ -384,12 +316,3 @@ class Survey:
             shard.close()
         if self.shards_folder is not None:
             self.shards_folder.close()
-
-
-def _is_newer(data: bytes) -> bool:
-    try:
-        content: Any = loads(data)
-        found = content["format"]
-        return unsealed(data) is not None and type(found) is int and found > FORMAT
-    except (ValueError, TypeError, LookupError):
-        return False

@@ -10,8 +10,9 @@ from kvmap.disk.fs import FileSystem
 from kvmap.disk.manifest import NAME
 from kvmap.disk.opening import Home
 from kvmap.disk.ownership import NoOwner
+from kvmap.disk.recognize import open_store
 from kvmap.disk.report import Damage, Report, ShardReport
-from kvmap.disk.survey import Survey, open_store
+from kvmap.disk.survey import Survey
 from kvmap.disk.view import stop_at_one_moment
 from kvmap.engine import Progress
 from kvmap.errors import CorruptStoreError, HeldError
