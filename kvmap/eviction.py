@@ -23,7 +23,7 @@ from kvmap.settings import Settings
 
 Entry = TypeVar("Entry")
 
-_AHEAD = 64
+_AHEAD, _AHEAD_PART = 512, 64
 """Entries that are evicted beyond what a write needs: at most so many, and one in so many.
 
 Evictions that are made together cost less each, on disk above all: one append for each shard.
@@ -190,7 +190,7 @@ class Bounds(Generic[Entry]):
                 chosen[key] = None
                 count -= 1
                 size -= self._size(key, entries[key])
-        for _ in range(min(_AHEAD, len(entries) // _AHEAD, available - len(chosen))):
+        for _ in range(min(_AHEAD, len(entries) // _AHEAD_PART, available - len(chosen))):
             key = self._next()
             passed.append(key)
             if key not in written:

@@ -201,7 +201,13 @@ class DiskEngine:
 
     def get_many(self, keys: Iterable[Key], /) -> list[bytes | None]:
         self._check_open()
-        return self._reader.get_many(keys)
+        wanted = list(keys)
+        texts = self._reader.get_many(wanted)
+        if self._marks is not None:
+            self._marks.update(
+                [key for key, text in zip(wanted, texts, strict=True) if text is not None]
+            )
+        return texts
 
     def keys(self, *, reverse: bool = False) -> Iterator[list[Key]]:
         self._check_open()
@@ -323,8 +329,6 @@ class DiskEngine:
     def _put(self, key: Key, old: Entry | None, text: bytes, expires: float) -> None:
         if self._bounded:
             self._make_room({key: (text, expires)}, ())
-            if old is not None and self._marks is not None:
-                self._marks.add(key)
         self._writer.put(key, old, text, expires)
 
     def put_many(self, texts: Mapping[Key, bytes], ttl: float, /) -> None:
@@ -354,30 +358,36 @@ class DiskEngine:
         self._bounds.forget(gone)
 
     def _make_room(self, written: Written, gone: Iterable[Key]) -> None:
-        """Evict what must go before this is written.
+        """Evict what must go before this is written, and mark what it overwrites.
 
         Raises LimitError where nothing may be evicted.
         """
-        entries, live = self._entries, self._shards.live
-        count, size = len(entries), live
-        for key in gone:
-            count -= 1
-            size -= unpack_order(entries[key])[1]
-        away = set(gone)
-        for key, (text, expires) in written.items():
-            old = None if key in away else entries.get(key)
-            first = 0 if old is None else place(old)
-            size += len(head(key_text(key), self._index.seq + 1, first, expires)) + len(text) + TAIL
-            if old is None:
-                count += 1
-            else:
-                size -= unpack_order(old)[1]
-        victims = self._bounds.victims(count, size, live, [*written, *gone])
+        entries = self._entries
+        touched = {**written, **dict.fromkeys(gone)} if gone else written
+        there = {key: entries[key] for key in touched if key in entries}
+        count = len(entries) - len(there) + len(written)
+        live = size = 0
+        if self.settings.limits.store_bytes is not None:
+            live = self._shards.live
+            size = live + self._growth(written, set(gone), there)
+        victims = self._bounds.victims(count, size, live, touched)
         if victims:
             self._writer.write({}, victims, atomic=False)
             self._index.unseen += len(victims)
             self._evicted += len(victims)
             self._bounds.forget(victims)
+        if self._marks is not None:
+            self._marks.update(there)
+
+    def _growth(self, written: Written, gone: set[Key], there: Mapping[Key, Entry]) -> int:
+        """By how many bytes the live records grow; `there`: the entries that are replaced or go."""
+        growth = -sum([unpack_order(old)[1] for old in there.values()])
+        for key, (text, expires) in written.items():
+            old = None if key in gone else there.get(key)
+            first = 0 if old is None else place(old)
+            growth += len(head(key_text(key), self._index.seq + 1, first, expires))
+            growth += len(text) + TAIL
+        return growth
 
     def setdefault(self, key: Key, text: bytes, ttl: float, /) -> bytes:
         return self._write((key,), self._setdefault, key, text, ttl)
@@ -385,6 +395,8 @@ class DiskEngine:
     def _setdefault(self, key: Key, text: bytes, ttl: float) -> bytes:
         old = self._entries.get(key)
         if old is not None:
+            if self._marks is not None:
+                self._marks.add(key)
             return self._text(key, old)
         self._put(key, None, text, self._moment(None, ttl))
         return text
