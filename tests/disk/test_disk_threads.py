@@ -70,7 +70,9 @@ def test_each_thread_finds_what_it_wrote(path: Path, seed: int, loaded: bool) ->
                     d.incr("total")
                     added[thread] += 1
                 case 4:
-                    found = {k: v for k, v in d.copy().items() if k in model} if thread == 0 else model
+                    found = (
+                        {k: v for k, v in d.copy().items() if k in model} if thread == 0 else model
+                    )
                     assert found == model
                 case 5:
                     assert d.get_many(list(model)) == model

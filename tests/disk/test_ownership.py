@@ -361,7 +361,6 @@ def test_flag_r_refuses_every_write_and_changes_no_data_file(path: Path, end: st
             lambda: d.pop("a"),
             lambda: d.pop("absent", None),
             lambda: d.popitem(),
-            lambda: d.setdefault("a", 1),
             lambda: d.setdefault("new", 1),
             lambda: d.update(a=1),
             lambda: d.clear(),

@@ -53,12 +53,14 @@ class PartlyLoaded(RuleBasedStateMachine):
         self.wrote()
 
     def wrote(self) -> None:
-        self.durable = self.sync_writes
+        self.durable = self.durable and self.sync_writes
 
     def teardown(self) -> None:
-        if getattr(self, "d", None) is not None:
-            self.close()
         if hasattr(self, "disk"):
+            if self.d is None and not self.durable:
+                self.d = open_on(self.disk, tuning=self.tuning)
+            if self.d is not None:
+                self.close()
             self.look_at(self.disk.copy(Choice("lost")))
 
     def look_at(self, disk: Disk) -> None:
