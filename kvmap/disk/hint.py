@@ -29,6 +29,7 @@ from kvmap.disk import loader
 from kvmap.disk.folder import HINT, NEW, Folder, write_at
 from kvmap.disk.parser import Table
 from kvmap.disk.records import (
+    MOST_SEQ,
     TAIL,
     UNTIMED,
     Entry,
@@ -138,7 +139,7 @@ class _Footer:
         self.live: list[int] = [each[2] for each in listed]
         self.last_seqs: list[int] = [each[3] for each in listed]
         numbers = self.ends + self.live + self.last_seqs
-        if set(map(type, numbers)) != {int} or min(numbers) < 0:
+        if set(map(type, numbers)) != {int} or min(numbers) < 0 or max(numbers) > MOST_SEQ:
             raise ValueError("not the numbers of a shard")
 
     def covered(self, shards: Shards) -> list[int]:
@@ -244,6 +245,7 @@ def _read(data: bytes, mask: int) -> tuple[dict[Key, Entry], bool]:
     """The entries, and whether any of them has a deadline."""
     entries: dict[Key, Entry] = {}
     timed = False
+    count = 0
     for line in data.splitlines():
         content = loads(line)
         names, packed = content["keys"], a2b_base64(content["entries"])
@@ -256,4 +258,7 @@ def _read(data: bytes, mask: int) -> tuple[dict[Key, Entry], bool]:
             some[number] = pack_timed(*unpack(some[number]), when)
             timed = True
         entries.update(zip(names, some, strict=True))
+        count += len(some)
+    if len(entries) != count:
+        raise ValueError("a key stands there twice")
     return entries, timed

@@ -241,13 +241,16 @@ def test_a_wrong_one_serves_nothing_wrong_and_is_no_damage(
     for key, value in model.items():
         with open_on(disk.copy(), "/store", "r", tuning=SMALL) as d:
             len(d)
-            assert d[key] == value
+            # Who forges a checksum can leave a key out, as he can in the shards themselves.
+            assert d.get(key, value) == value
     copy = disk.copy()
     with open_on(copy, tuning=SMALL) as d:
-        len(d)
+        list(d.items())
         d["key 1"] = "written"
         assert list(d.items()) == list({**model, "key 1": "written"}.items())
         check(d, copy)
+    with open_on(disk, tuning=SMALL) as d:
+        assert list(d.items()) == list(model.items())
     assert_holds(disk, model)
 
 

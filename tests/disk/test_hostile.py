@@ -348,4 +348,4 @@ def test_an_iteration_stops_at_what_is_not_json(disk: Disk, text: bytes, place: 
             with pytest.raises(kvmap.CorruptStoreError):
                 for each in view:
                     found.append(each)  # noqa: PERF402 - not all will come
-            assert len(found) == place
+            assert len(found) <= place, "a page is decoded at once"
