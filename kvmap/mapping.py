@@ -466,7 +466,13 @@ class KVMap(DictMethods[K, V]):
         ...     d.popitem(), d.popitem(last=False)
         (('eve', 3), ('ada', 1))
         """
-        found = self._blocks.writer().popitem(last=last)
+        state = self._blocks.writer()
+        if self._codec.may_fail:
+            for key in iteration.keys(state, reverse=last):
+                if (there := state.get(key)) is not None:
+                    self._decoded(key, there)  # an entry that can't be decoded is not removed
+                    break
+        found = state.popitem(last=last)
         if found is None:
             raise KeyError("popitem(): dictionary is empty")
         key, text = found

@@ -74,13 +74,13 @@ class Source:
     def __init__(self, d: AnyMap, **options: Any) -> None:
         self.calls = self.arrivals = 0
         self.open = False
-        self.kept = d.memoize(key=self._key, **options)(self._get)
+        self.kept = d.memoize(key=self._key, **options)(self.fetch)
 
     def _key(self, n: int = 0) -> Any:
         self.arrivals += 1
         return f"get {n}"
 
-    async def _get(self, n: int = 0) -> list[int]:
+    async def fetch(self, n: int = 0) -> list[int]:
         self.calls += 1
         await until(lambda: self.open)
         return [n, self.calls]
@@ -115,7 +115,7 @@ def test_frameworks_see_a_coroutine_function(d: AnyMap) -> None:
         async def price(self, item: str) -> int:
             return len(item)
 
-    for function in (d.memoize(key=lambda: "x")(Source(d)._get), Shop().price, Shop.price):
+    for function in (d.memoize(key=lambda: "x")(Source(d).fetch), Shop().price, Shop.price):
         assert inspect.iscoroutinefunction(function.__call__)
         if sys.version_info >= (3, 12):
             assert inspect.iscoroutinefunction(function)

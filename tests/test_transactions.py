@@ -13,7 +13,7 @@ from model import contents
 from stores import Store, each_life
 
 import kvmap
-from kvmap.transactions import Blocks
+from kvmap.transactions import Block, Blocks
 
 
 @pytest.fixture
@@ -407,9 +407,10 @@ def test_an_entry_that_was_iterated_over_is_not_met_again(d: AnyMap, clock: Cloc
 
 
 def test_reads_and_writes_take_the_short_way_outside_of_blocks(store: Store) -> None:
-    blocks = Blocks(store.engine())
+    engine = store.engine()
+    blocks = Blocks(engine)
     for _ in range(3):
-        block = blocks.enter()
+        block = blocks.enter(Block(engine))
         assert blocks.open == [block]
         assert blocks.view() is blocks.writer() is block.buffer
         blocks.leave(block)

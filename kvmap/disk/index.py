@@ -43,7 +43,7 @@ class Index:
         self.entries: dict[Key, Entry] = {}
         """The same dict as long as the store is open."""
         self.settled = False
-        """Whether a key that `entries` lacks is missing: all shards are loaded, and no change is
+        """Whether a key that `entries` lacks is missing: all shards are parsed, and no change is
         under way that takes more than one call."""
         self.complete = False
         """Whether all shards are loaded."""
@@ -74,19 +74,20 @@ class Index:
 
     def find(self, key: Any) -> Entry | None:
         """The entry of a key, expired or not; loads its shard where it must."""
-        complete = self.complete  # asked first, for another thread may load the rest meanwhile
+        parsed = self.all_parsed  # asked first, for another thread may load the rest meanwhile
         if self._steps.current is not None:
             self._steps.check_reentry()
         with self.gate:
             entry = self.entries.get(key)
-        if entry is None and not complete:
+        if entry is None and not parsed:
             try:
                 number = keys.bucket(key, self._shards.mask)
             except TypeError:
                 # What JSON can't hold may be equal to a key all the same, as Decimal(1) is to 1.
-                self.load_all()
+                self.prepare_all()
             else:
-                self.load(self._shards.all[number])
+                # The hint file may lack a key. The shard itself says whether it is missing.
+                self.parse(self._shards.all[number])
             with self.gate:
                 entry = self.entries.get(key)
         return entry
@@ -255,7 +256,8 @@ class Index:
     def _note_loaded(self) -> None:
         self.all_parsed = all(shard.parsed for shard in self._shards.all)
         if all(shard.loaded for shard in self._shards.all):
-            self.complete = self.settled = True
+            self.complete = True
+            self.settled = self.all_parsed
             self.ordered = self.ordered or len(self.entries) < 2
 
     def _sort(self) -> None:
@@ -279,7 +281,8 @@ class Index:
             self.entries.update(entries)
             for shard, each in zip(self._shards.all, loaded, strict=True):
                 shard.loaded = each
-            self.settled = self.complete = complete
+            self.complete = complete
+            self.settled = complete and self.all_parsed
         self._steps.current = before
 
     def _reload(self) -> None:
@@ -310,7 +313,9 @@ class Index:
         for shard, live in zip(self._shards.all, found.live, strict=True):
             shard.live = live
             shard.loaded = True
-        self.seq = max(self.seq, found.last_seq)
+            shard.parsed = (
+                False  # what was read of it before is checked against the hint file's entries
+            )
         self.ordered = True
         self.hint = found.coverage
         return True

@@ -102,6 +102,7 @@ def open_home(
     if fs.path_status(path) is None:
         if flag in "rw":
             raise FileNotFoundError(2, 'no store here; flag "c" creates one', path)
+        change(Settings())  # refuses what makes no sense, before anything is made
         # Where another has just made it, whoever gets the lock owns it.
         with suppress(FileExistsError):
             fs.make_directories(path, mode)

@@ -128,7 +128,7 @@ class _Batch:
         entries = index.entries
         with index.gate:
             if self.gone:
-                settled, index.settled = index.complete, False
+                settled, index.settled = index.all_parsed, False
                 for key in self.gone:
                     entries.pop(key, None)
                 entries.update(self.entries)
@@ -269,7 +269,7 @@ class Writer:
         """What is too slow for each write: a few system calls in 256 of them."""
         if seq > MOST_SEQ:
             raise LimitError(
-                "the store has used up its sequence numbers; kvmap.repair() gives it new ones"
+                "the store has used up its sequence numbers; copy its entries to a new one"
             )
         self._check_files(shards)
 
