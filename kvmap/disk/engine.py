@@ -43,6 +43,8 @@ from kvmap.turn import Turn
 T = TypeVar("T")
 
 _CLOSED = "the map is closed"
+_MOST_BESIDE = 192
+"""Bytes of a record beside its key and its value, at the most."""
 _FORKED = (
     "the map belongs to the process that this one was forked from; close it there before forking and "
     "open the store in one of both, or read it here with kvmap.snapshot()"
@@ -122,6 +124,10 @@ class DiskEngine:
         self.settings = settings
         limits = settings.limits
         self._bounded = limits.entries is not None or limits.store_bytes is not None
+        self._most_entries = INF if limits.entries is None else limits.entries
+        self._most_bytes = INF if limits.store_bytes is None else limits.store_bytes
+        self._spare_bytes: float = 0
+        """Bytes that may be written until the live bytes are to be counted again."""
         self._bounds = Bounds(
             settings, lambda: self._entries, place, lambda key, entry: unpack_order(entry)[1]
         )
@@ -328,7 +334,10 @@ class DiskEngine:
 
     def _put(self, key: Key, old: Entry | None, text: bytes, expires: float) -> None:
         if self._bounded:
-            self._make_room({key: (text, expires)}, ())
+            if not self._has_room(key, old, text):
+                self._make_room({key: (text, expires)}, ())
+            elif old is not None and self._marks is not None:
+                self._marks.add(key)
         self._writer.put(key, old, text, expires)
 
     def put_many(self, texts: Mapping[Key, bytes], ttl: float, /) -> None:
@@ -357,6 +366,18 @@ class DiskEngine:
                 self._writer.put(key, self._entries.get(key), text, expires)
         self._bounds.forget(gone)
 
+    def _has_room(self, key: Key, old: Entry | None, text: bytes) -> bool:
+        """Whether a record surely fits, without its exact size and a sum over all shards."""
+        if old is None and len(self._entries) >= self._most_entries:
+            return False
+        if self._most_bytes == INF:
+            return True
+        if type(key) is not str:
+            return False
+        # A character takes at most six bytes of JSON.
+        self._spare_bytes -= len(text) + 6 * len(key) + _MOST_BESIDE
+        return self._spare_bytes >= 0
+
     def _make_room(self, written: Written, gone: Iterable[Key]) -> None:
         """Evict what must go before this is written, and mark what it overwrites.
 
@@ -366,16 +387,18 @@ class DiskEngine:
         touched = {**written, **dict.fromkeys(gone)} if gone else written
         there = {key: entries[key] for key in touched if key in entries}
         count = len(entries) - len(there) + len(written)
-        live = size = 0
-        if self.settings.limits.store_bytes is not None:
+        live = growth = 0
+        if self._most_bytes != INF:
             live = self._shards.live
-            size = live + self._growth(written, set(gone), there)
-        victims = self._bounds.victims(count, size, live, touched)
+            growth = self._growth(written, set(gone), there)
+        victims = self._bounds.victims(count, live + growth, live, touched)
         if victims:
             self._writer.write({}, victims, atomic=False)
             self._index.unseen += len(victims)
             self._evicted += len(victims)
             self._bounds.forget(victims)
+        if self._most_bytes != INF:
+            self._spare_bytes = self._most_bytes - self._shards.live - growth
         if self._marks is not None:
             self._marks.update(there)
 
