@@ -405,8 +405,8 @@ class DiskEngine:
     def _growth(self, written: Written, gone: set[Key], there: Mapping[Key, Entry]) -> int:
         """By how many bytes the live records grow; `there`: the entries that are replaced or go."""
         growth = 0
-        for old in there.values():
-            growth -= int(unpack_order(old)[1])
+        for replaced in there.values():
+            growth -= int(unpack_order(replaced)[1])
         for key, (text, expires) in written.items():
             old = None if key in gone else there.get(key)
             first = 0 if old is None else place(old)
