@@ -251,7 +251,6 @@ def test_a_wrong_one_serves_nothing_wrong_and_is_no_damage(
         check(d, copy)
     with open_on(disk, tuning=SMALL) as d:
         assert list(d.items()) == list(model.items())
-    assert_holds(disk, model)
 
 
 def test_a_removed_one_is_missed_by_nobody(disk: Disk, model: dict[Any, Any]) -> None:
