@@ -297,6 +297,7 @@ class DiskEngine:
             raise self._read_only()
         shards = [known._replace(exact=False) for known in self._home.manifest.shards]
         self._home.change_manifest(in_use=True, shards=tuple(shards))
+        self._home.folder.sync()  # a killed process may have replaced the manifest, and no more
         self._writable = True
 
     def _moment(self, old: Entry | None, ttl: float) -> float:

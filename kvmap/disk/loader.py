@@ -26,6 +26,8 @@ def load(shards: Shards, shard: Shard) -> Table:
     if torn and shard.writable:
         if torn[0][0] >= table.end:
             shard.cut(table.end)
+            # Else a power cut might mix what was cut off with what is written there next.
+            shards.sync_one(shard)
         else:
             shards.replace(shard, _without(shard, torn))
             table, _ = read(shards, shard)
