@@ -31,7 +31,7 @@ class DictMethods(MutableMapping[K, V]):
             return NotImplemented
         return len(self) == len(other) and self.copy() == dict(other.items())
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None
 
     @overload
     def __or__(self, other: Mapping[K, V], /) -> dict[K, V]: ...

@@ -531,7 +531,7 @@ class KVMap(DictMethods[K, V]):
 
     # Writing many entries
 
-    @overload  # type: ignore[override]
+    @overload
     def update(self, other: SupportsKeysAndGetItem[K, V], /) -> None: ...
     @overload
     def update(self, other: Iterable[tuple[K, V]], /) -> None: ...

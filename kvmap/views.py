@@ -42,7 +42,9 @@ class Keys(_View, KeysView[K]):
         return iter(self._mapping)
 
     def __reversed__(self) -> Iterator[K]:
-        return reversed(self._mapping)  # type: ignore[call-overload, no-any-return]
+        mapping: Any = self._mapping  # `Mapping` promises no order
+        names: Iterator[K] = reversed(mapping)
+        return names
 
     def __eq__(self, other: object) -> bool:
         return super().__eq__(other)

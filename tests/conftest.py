@@ -68,6 +68,7 @@ OPEN = {
     "tests/disk/test_failing_calls.py::test_one_call_fails_and_then_the_power": "undoing after EIO",
     "tests/disk/test_failing_calls.py::test_a_full_disk_can_be_read": "clear() needs a block",
     "tests/disk/test_failed_sync.py::test_what_is_said_to_be_synced": "several failures in a row",
+    "tests/disk/test_hint_file.py::test_a_wrong_one_serves_nothing": "a forged order of keys",
     "tests/disk/test_lies.py": "forged records with a repeated place in the order",
     "tests/disk/test_full_file_systems.py": "clear() on a full disk needs a block for the manifest",
     "tests/disk/test_block_device.py": "fewer states than wanted where the machine is busy",
@@ -75,8 +76,6 @@ OPEN = {
     "tests/disk/test_file_system.py::test_windows": "the error comes from an import before",
     "tests/disk/test_file_system.py::test_only_one_file": "a method named open is taken for the call",
     "tests/disk/test_file_system.py::test_what_macos_lacks": "runs the files above",
-    "tests/disk/test_hint_file.py::test_a_wrong_one_serves_nothing_wrong_and_is_no_damage[reversed]": "a forged order",
-    "tests/disk/test_hint_file.py::test_a_wrong_one_serves_nothing_wrong_and_is_no_damage[a key twice]": "a forged order",
 }
 """Tests that find something that is not mended yet, by the beginning of their ids, and what it is."""
 

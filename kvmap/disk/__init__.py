@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
+from typing import cast
 
 from kvmap.disk.engine import DiskEngine
 from kvmap.disk.fs import FileSystem
@@ -64,5 +65,4 @@ def open_snapshot(
     tuning: Tuning | None = None,
 ) -> Engine:
     """Read a store as it is now, without owning it."""
-    snapshot: Engine = Snapshot(path, fs or FileSystem(), tuning or Tuning(), change)
-    return snapshot
+    return cast(Engine, Snapshot(path, fs or FileSystem(), tuning or Tuning(), change))

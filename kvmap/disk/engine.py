@@ -644,7 +644,7 @@ class DiskEngine:
             return
         self._steps.check_reentry()
         with self._lock:
-            if self.closed:
+            if self._index.closed:
                 return
             clean = False
             try:

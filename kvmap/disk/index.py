@@ -120,7 +120,7 @@ class Index:
                 return None
             start, end, seed, crc, number = unpack_value(found)
             shard = self._shards.all[number]
-            data = shard.read(start, end)
+            data: bytes = shard.read(start, end)
             if crc32(data, seed) != crc:
                 raise CorruptStoreError(
                     shard.path, start, f"the value of key {shown(key)} has a wrong checksum"

@@ -132,8 +132,8 @@ class _Columns:
         self.heads: tuple[bytes, ...]
         self.texts: tuple[bytes, ...]
         """Values; empty for a tombstone, whose head does not end in `:`."""
-        numbers: tuple[bytes, ...]
-        checks: tuple[bytes, ...]
+        numbers: tuple[bytes, ...] = ()
+        checks: tuple[bytes, ...] = ()
         if rows:
             self.heads, self.names, numbers, self.texts, checks = zip(*rows, strict=True)
         if not rows or self._size() != len(data):

@@ -163,7 +163,7 @@ class Cutter:
                 self.killed = self.disk.copy()
 
     def cut(self, call: str) -> None:
-        for choice in choices(self.random, self.disk.moment + 1, 3):
+        for choice in choices(self.random, self.disk.moment + 1, 5):
             left = self.disk.copy(choice)
             if self.is_new(left):
                 try:

@@ -100,4 +100,5 @@ def file_system(kind: str, folder: Path) -> Iterator[Path]:
                 size = shutil.disk_usage(place).free - ROOM
                 if size > 0:
                     os.posix_fallocate(file.fileno(), 0, size)
+                os.fsync(file.fileno())
             yield place

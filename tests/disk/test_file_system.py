@@ -70,7 +70,7 @@ def test_more_parts_than_one_call_takes(
 ) -> None:
     if missing:
         monkeypatch.delattr(os, "pwritev", raising=False)
-    model = {number: "x" * 50 for number in range(3000)}
+    model = dict.fromkeys(range(3000), "x" * 50)
     with open_on(FileSystem(), path, shards=1, tuning=Tuning(vector_bytes=1)) as d:
         d.update(model)
         assert dict(d) == model

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 from helpers import python
-from mounted import file_system, images
+from mounted import ROOM, file_system, images
 
 FILL = """
-import errno, sys, kvmap
+import errno, os, sys, kvmap
 path, large = sys.argv[1], int(sys.argv[2])
+reserve = path + ".reserve"
+with open(reserve, "wb") as file:
+    file.write(os.urandom(400_000))
+    os.fsync(file.fileno())
 with kvmap.open(path) as d:
     model = dict(d)
     refused = number = 0
@@ -53,6 +56,8 @@ with kvmap.open(path) as d:
         else:
             del model[key]
     assert dict(d) == model
+    os.remove(reserve)  # without a free block, no manifest can be written
+    os.sync()
     d.clear()
     d.update(model := {"again": "x" * large})
     assert dict(d) == model
@@ -73,27 +78,25 @@ def fill(path: Path, large: int) -> None:
 @pytest.mark.parametrize("kind", ["ext4", "xfs", "btrfs", "tmpfs"])
 def test_a_full_disk(kind: str) -> None:
     with images() as folder, file_system(kind, folder) as place:
-        free = shutil.disk_usage(place).free
-        fill(place / "store", free // 200)
+        fill(place / "store", ROOM // 200)
 
 
 @pytest.mark.parametrize("kind", ["xfs", "btrfs"])
 def test_a_full_disk_whose_blocks_are_shared_with_a_copy(kind: str) -> None:
     """`cp -a` shares blocks there, so that writing to a block that is there takes a new one."""
     with images() as folder, file_system(kind, folder) as place:
-        free = shutil.disk_usage(place).free
         make = """
 import sys, kvmap
-with kvmap.open(sys.argv[1]) as d:
+with kvmap.open(sys.argv[1], shards=4) as d:
     d.update({str(number): "x" * int(sys.argv[2]) for number in range(400)})
 """
-        process = python(make, place / "made", free // 2000)
+        process = python(make, place / "made", ROOM // 8000)
         _, err = process.communicate(timeout=60)
         assert process.returncode == 0, err
         subprocess.run(
             ["cp", "-a", "--reflink=always", place / "made", place / "store"], check=True
         )
-        fill(place / "store", free // 200)
+        fill(place / "store", ROOM // 200)
 
 
 def test_a_store_at_the_root_of_a_new_file_system() -> None:
