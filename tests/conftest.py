@@ -65,17 +65,9 @@ def d(store: Store) -> Iterator[AnyMap]:
 
 OPEN = {
     "tests/disk/test_interrupt.py": "a few bytecodes at which an interrupt leaves a block or a step",
-    "tests/disk/test_failing_calls.py::test_one_call_fails_and_then_the_power": "undoing after EIO",
-    "tests/disk/test_failing_calls.py::test_a_full_disk_can_be_read": "clear() needs a block",
-    "tests/disk/test_failed_sync.py::test_what_is_said_to_be_synced": "several failures in a row",
-    "tests/disk/test_hint_file.py::test_a_wrong_one_serves_nothing": "a forged order of keys",
-    "tests/disk/test_lies.py": "forged records with a repeated place in the order",
-    "tests/disk/test_full_file_systems.py": "clear() on a full disk needs a block for the manifest",
-    "tests/disk/test_block_device.py": "fewer states than wanted where the machine is busy",
-    "tests/disk/test_file_system.py::test_more_parts": "more parts than one call takes",
-    "tests/disk/test_file_system.py::test_windows": "the error comes from an import before",
-    "tests/disk/test_file_system.py::test_only_one_file": "a method named open is taken for the call",
-    "tests/disk/test_file_system.py::test_what_macos_lacks": "runs the files above",
+    "tests/disk/test_failed_sync.py::test_what_is_said_to_be_synced": "a cut after EIO is not synced",
+    "tests/disk/test_lies.py": "forged places in the order; keys() trusts a hint file",
+    "tests/disk/test_full_file_systems.py::test_a_full_disk[btrfs]": "after clear() it does not open",
 }
 """Tests that find something that is not mended yet, by the beginning of their ids, and what it is."""
 
