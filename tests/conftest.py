@@ -64,7 +64,11 @@ def d(store: Store) -> Iterator[AnyMap]:
 
 
 OPEN = {
-    "tests/disk/test_interrupt.py": "a few bytecodes at which an interrupt leaves a block or a step",
+    "tests/disk/test_interrupt.py::test_an_interrupt_of_opening": "an interrupt in a finalizer",
+    "tests/disk/test_interrupt.py::test_a_signal_handler": "purge and transactions in a handler",
+    "tests/disk/test_interrupt.py::test_an_interrupt_at_each_bytecode[pop_oldest": "putting in order",
+    "tests/disk/test_interrupt.py::test_an_interrupt_at_each_bytecode[purge": "putting in order",
+    "tests/disk/test_interrupt.py::test_an_interrupt_at_each_bytecode[undone": "entering a block",
     "tests/disk/test_failed_sync.py::test_what_is_said_to_be_synced": "a cut after EIO is not synced",
     "tests/disk/test_lies.py": "forged places in the order; keys() trusts a hint file",
     "tests/disk/test_full_file_systems.py::test_a_full_disk[btrfs]": "after clear() it does not open",

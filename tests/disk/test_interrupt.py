@@ -15,7 +15,7 @@ from simulated import Disk
 from steps import Contents, contents
 from works import SEVERAL, SMALL, WORKS, Map, Work, clear, made, pop_oldest, read, undone
 
-TRIES = 100_000 if SOAK else 30
+TRIES = 100_000 if SOAK else 10
 """At how many bytecodes of each piece of work there is an interrupt, about."""
 
 
