@@ -1,5 +1,6 @@
 """Fixtures that several files of tests share."""
 
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -74,6 +75,8 @@ OPEN = {
     "tests/disk/test_full_file_systems.py::test_a_full_disk[btrfs]": "after clear() it does not open",
 }
 """Tests that find something that is not mended yet, by the beginning of their ids, and what it is."""
+if sys.version_info >= (3, 12):
+    OPEN["tests/disk/test_interrupt.py"] = "not tried yet on this version, whose bytecode is another"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
