@@ -76,7 +76,9 @@ OPEN = {
 }
 """Tests that find something that is not mended yet, by the beginning of their ids, and what it is."""
 if sys.version_info >= (3, 12):
-    OPEN["tests/disk/test_interrupt.py"] = "not tried yet on this version, whose bytecode is another"
+    OPEN["tests/disk/test_interrupt.py"] = (
+        "not tried yet on this version, whose bytecode is another"
+    )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
