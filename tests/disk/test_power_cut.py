@@ -6,7 +6,7 @@ import pytest
 from cutter import Cutter
 from helpers import SOAK
 
-RUNS = 45 if SOAK else 6
+RUNS = 45 if SOAK else 4
 STEPS = 110
 
 
