@@ -190,6 +190,7 @@ def _settle_in(
             )
         if SHARDS not in folder.names():
             folder.make_subfolder(SHARDS)
+            folder.sync()  # a manifest says that they are there
         manifest = Manifest.new(settings, shards).changed(emptying=exists or left)
         folder.unsynced = True
         folder.replace(NAME, manifest.to_bytes())
