@@ -41,12 +41,7 @@ def look_at(path: str, fs: FileSystem) -> Home:
 
     Raises FileNotFoundError where there is nothing, NotAStoreError for what is no store.
     """
-    found = fs.path_status(path)
-    if found is None:
-        raise FileNotFoundError(2, "no store here", path)
-    if not found.is_directory:
-        raise NotAStoreError(f"{path} is not a directory; a store is one")
-    folder = Folder.open(fs, path)
+    folder = Folder.of_store(fs, path)
     try:
         try:
             manifest = read_manifest(folder)
@@ -76,14 +71,12 @@ def stop_at_one_moment(home: Home, shards: Shards) -> None:
     until = time.monotonic() + _PATIENCE
     while True:
         for shard in shards.all:
+            if not shard.is_current:
+                shard.close()
             shard.open()
         seq = _last_whole(home, shards)
-        if seq is not None:
-            replaced = [shard for shard in shards.all if not shard.is_current]
-            if not replaced:
-                break
-            for shard in replaced:
-                shard.close()
+        if seq is not None and all(shard.is_current for shard in shards.all):
+            break
         if time.monotonic() > until:
             raise HeldError(
                 f"{home.folder.path}: its owner has written batches for {_PATIENCE:g} seconds "
