@@ -7,18 +7,22 @@ import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
-from typing import Any
-
-from helpers import Clock
+from typing import Any, Protocol
 
 Step = tuple[Any, ...]
 Contents = list[tuple[Any, Any, float | None]]
 
 
+class Timed(Protocol):
+    """What knows the time."""
+
+    def now(self) -> float: ...
+
+
 class Model:
     """A dict in memory whose entries expire."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Timed) -> None:
         self.clock = clock
         self.entries: dict[Any, tuple[Any, float]] = {}
         """Value and deadline by key."""
@@ -174,24 +178,14 @@ def steps(seed: int, *, keys: int = 40, largest: int = 3000) -> Iterator[Step]:
 
 
 def outcome(found: Contents, before: Model, step: Step) -> Model:
-    """What a map must go on with that was cut off in this step; AssertionError for what it can't hold.
+    """What a map goes on with that was cut off in this step: all of it is done, or nothing.
 
-    All or nothing, but for `update`: of that, any part may have been done.
+    AssertionError for anything else.
     """
-    after = before.copy()
-    take(after, step)
     if found == contents(before):
         return before
-    if step[0] == "update":
-        old, new = before.alive(), after.alive()
-        values = {key: value for key, value, _ in found}
-        mixed = before.copy()
-        mixed.entries = {
-            key: each if key in values and values[key] == each[0] else old[key]
-            for key, each in new.items()
-            if key in old or key in values
-        }
-        after = mixed
+    after = before.copy()
+    take(after, step)
     assert found == contents(after), difference(found, contents(before), contents(after), step)
     return after
 

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from itertools import islice
 from typing import Any
 
+from model import Contents, Model, Step, contents, outcome, steps, take
 from on_disk import open_on, snapshot_on
 from simulated import Choice, Disk, choices
-from steps import Contents, Model, Step, contents, outcome, steps, take
 
 from kvmap import disk as disk_engine
 from kvmap.disk.tuning import Tuning

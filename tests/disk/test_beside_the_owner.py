@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 from helpers import SOAK, Work
+from model import Contents, contents
 from on_disk import open_on, snapshot_on
-from steps import Contents, contents
 from watched import Watched
 from works import SEVERAL, SMALL, WORKS, Map, made
 from works import Work as Piece

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 from helpers import SOAK, Clock
+from model import Contents, Model, Step, contents, outcome, steps, take
 from mounted import images, make, mounted
 from on_disk import open_on
-from steps import Contents, Model, Step, contents, outcome, steps, take
 from watched import WRITING, Watched
 
 import kvmap

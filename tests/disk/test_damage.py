@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from helpers import SOAK
 from invariants import check
+from model import Undo
 from on_disk import open_on, snapshot_on
 from simulated import Disk
-from steps import Undo
 from watched import Watched
 from works import SMALL
 

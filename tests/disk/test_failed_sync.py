@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from cutter import Cutter
 from helpers import SOAK
+from model import Contents, Model, contents, steps, take
 from on_disk import open_on
 from simulated import Choice, Disk, choices
-from steps import Contents, Model, contents, steps, take
 
 RUNS = 40 if SOAK else 3
 SHARD = "/store/shards/00.jsonl"

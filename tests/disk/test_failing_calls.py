@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from helpers import SOAK
 from invariants import check
+from model import Contents, contents
 from on_disk import open_on, snapshot_on
 from simulated import Choice, Disk, choices
-from steps import Contents, contents
 from watched import Failing, Short
 from works import (
     ENTRIES,

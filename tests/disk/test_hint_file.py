@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 from invariants import check
+from model import contents
 from on_disk import open_on, snapshot_on
 from simulated import Disk
-from steps import contents
 from watched import Watched
 
 import kvmap

@@ -10,9 +10,9 @@ import pytest
 from helpers import SOAK
 from interrupting import Interrupt
 from invariants import check
+from model import Contents, contents
 from on_disk import open_on
 from simulated import Disk
-from steps import Contents, contents
 from works import SEVERAL, SMALL, WORKS, Map, Work, clear, made, pop_oldest, read, undone
 
 TRIES = 100_000 if SOAK else 10

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from helpers import SOAK, Clock
+from model import Model, Step, contents, outcome, steps, take
 from on_disk import open_on
-from steps import Model, Step, contents, outcome, steps, take
 from unsynced import Unsynced
 
 import kvmap

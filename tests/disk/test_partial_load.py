@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 from invariants import check
+from model import Model, contents
 from on_disk import open_on, snapshot_on
 from simulated import Choice, Disk
-from steps import Model, contents
 
 from kvmap import disk as disk_engine
 from kvmap.disk.tuning import Tuning
