@@ -37,7 +37,7 @@ class ArgumentKeys:
         self.name = f"{getattr(function, '__module__', None)}.{_qualified_name(function)}"
         """The function's module and name; with these its keys begin, if it makes them itself."""
         self._ignored = _checked_names(ignore)
-        self._make_key, self._function = key, function
+        self._make_key = key
         self._prefix = self.name
         if key is not None:
             self._check_key(key, version)

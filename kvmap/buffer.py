@@ -215,12 +215,7 @@ class Buffer:
     def incr(
         self, key: Key, by: int | float, default: int | float | None, ttl: float, /
     ) -> int | float:
-        there = self.get(key)
-        if there is None:
-            if default is None:
-                raise KeyError(key)
-            there = values.encode(default)
-        text, total = values.add(there, by)
+        text, total = values.increment(key, self.get(key), by, default)
         self.put(key, text, ttl)
         return total
 

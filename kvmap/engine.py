@@ -163,7 +163,7 @@ class State(Protocol):
     # Writing
 
     def put(self, key: Key, text: bytes, ttl: float, only_if: Condition = None, /) -> bool:
-        """Write an entry if the condition holds; tell whether it was written.
+        """Write an entry if the condition holds; return whether it was written.
 
         An entry that is there keeps its place in the order, and its key as first written.
 
@@ -190,7 +190,7 @@ class State(Protocol):
         ...
 
     def expire(self, key: Key, ttl: float, /) -> bool:
-        """Give an entry a new deadline; tell whether it was there."""
+        """Give an entry a new deadline; return whether it was there."""
         ...
 
     def pop(self, key: Key, /) -> bytes | None:
@@ -202,7 +202,7 @@ class State(Protocol):
         ...
 
     def delete(self, key: Key, /) -> bool:
-        """Remove an entry; tell whether it was there."""
+        """Remove an entry; return whether it was there."""
         ...
 
     def delete_many(self, keys: Iterable[Key], /) -> int:
@@ -243,7 +243,7 @@ class Engine(State, Protocol):
     # Transactions
 
     def hold(self, holder: object, *, wait: bool = True) -> bool:
-        """Make other writers wait until `release(holder)`; tell whether that succeeded.
+        """Make other writers wait until `release(holder)`; return whether that succeeded.
 
         With `wait`, waits for another holder to release it, and raises HeldError after a minute.
         Without, returns False at once. Any thread may release it. While it is held, its holder

@@ -139,7 +139,7 @@ class KeptResults:
             self.remove(key)
 
     def remove(self, key: Key) -> bool:
-        """Remove a result; tell whether it was there."""
+        """Remove a result; return whether it was there."""
         return self._d.delete_many([key]) > 0
 
     def remove_all(self, owns: Callable[[Key], bool]) -> int:

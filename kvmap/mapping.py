@@ -126,7 +126,7 @@ class KVMap(DictMethods[K, V]):
         return found
 
     def _was_missing(self, key: object) -> None:
-        """Somebody was told that there is no entry: from now on nobody gets its value."""
+        """A caller has got no entry for the key: from now on nobody gets its value."""
         if self._promised is not None:
             self._promised.drop(key)
 

@@ -138,7 +138,7 @@ class Memoized(Generic[P, R]):
         return self._keys.make(args, kwargs)
 
     def forget(self, *args: P.args, **kwargs: P.kwargs) -> bool:
-        """Remove the result for these arguments; tell whether there was one. One write.
+        """Remove the result for these arguments; return whether there was one. One write.
 
         The result of a computation under way is not kept.
         """

@@ -163,12 +163,7 @@ class MemoryEngine:
     ) -> int | float:
         with self._turn.lock:
             self._begin()
-            there = self.get(key)
-            if there is None:
-                if default is None:
-                    raise KeyError(key)
-                there = values.encode(default)
-            text, total = values.add(there, by)
+            text, total = values.increment(key, self.get(key), by, default)
             self.put(key, text, ttl)
             return total
 

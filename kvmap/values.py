@@ -21,7 +21,7 @@ from orjson import (
     loads,
 )
 
-from kvmap.keys import shown
+from kvmap.keys import Key, shown
 from kvmap.plain import (
     LARGEST,
     LEAST,
@@ -141,6 +141,23 @@ def add(text: bytes, by: int | float) -> tuple[bytes, int | float]:
         if not math.isfinite(total):
             raise ValueError(f"{number} + {shown(by)} is not a finite number; nothing was added")
     return dumps(total), total
+
+
+def increment(
+    key: Key, text: bytes | None, by: int | float, default: int | float | None
+) -> tuple[bytes, int | float]:
+    """What `add` returns for the text of an entry, or for `default` where there is none. O(1).
+
+    Raises KeyError where both are None, and what `add` raises.
+
+    >>> increment("visits", None, 1, 0)
+    (b'1', 1)
+    """
+    if text is None:
+        if default is None:
+            raise KeyError(key)
+        text = encode(default)
+    return add(text, by)
 
 
 def _is_kept(value: Any, text: bytes) -> bool:

@@ -297,7 +297,6 @@ class DiskEngine:
             raise self._read_only()
         shards = [known._replace(exact=False) for known in self._home.manifest.shards]
         self._home.change_manifest(in_use=True, shards=tuple(shards))
-        self._home.folder.sync()  # a killed process may have replaced the manifest, and no more
         self._writable = True
 
     def _moment(self, old: Entry | None, ttl: float) -> float:
@@ -308,17 +307,6 @@ class DiskEngine:
             ttl = self.settings.ttl
         return INF if ttl == INF else self.now() + ttl
 
-    def _text(self, key: Key, entry: Entry) -> bytes:
-        """An entry's text, in a step. Raises CorruptStoreError for a damaged record."""
-        start, end, seed, crc, number = unpack_value(entry)
-        shard = self._shards.all[number]
-        text: bytes = shard.read(start, end)
-        if crc32(text, seed) != crc:
-            raise CorruptStoreError(
-                shard.path, start, f"the value of key {shown(key)} has a wrong checksum"
-            )
-        return text
-
     def put(self, key: Key, text: bytes, ttl: float, only_if: Condition = None, /) -> bool:
         return self._write((key,), self._put_if, key, text, ttl, only_if)
 
@@ -328,7 +316,7 @@ class DiskEngine:
             if isinstance(only_if, If):
                 if (only_if is If.ABSENT) is not (old is None):
                     return False
-            elif old is None or self._text(key, old) != only_if:
+            elif old is None or self._index.read_text(key, old) != only_if:
                 return False
         self._put(key, old, text, INF if ttl == INF else self._moment(old, ttl))
         return True
@@ -423,7 +411,7 @@ class DiskEngine:
         if old is not None:
             if self._marks is not None:
                 self._marks.add(key)
-            return self._text(key, old)
+            return self._index.read_text(key, old)
         self._put(key, None, text, self._moment(None, ttl))
         return text
 
@@ -436,11 +424,8 @@ class DiskEngine:
         self, key: Key, by: int | float, default: int | float | None, ttl: float
     ) -> int | float:
         old = self._entries.get(key)
-        if old is None and default is None:
-            raise KeyError(key)
-        text, total = values.add(
-            values.encode(default) if old is None else self._text(key, old), by
-        )
+        there = None if old is None else self._index.read_text(key, old)
+        text, total = values.increment(key, there, by, default)
         self._put(key, old, text, self._moment(old, ttl))
         return total
 
@@ -451,7 +436,7 @@ class DiskEngine:
         old = self._entries.get(key)
         if old is None:
             return False
-        self._put(key, old, self._text(key, old), self._moment(old, ttl))
+        self._put(key, old, self._index.read_text(key, old), self._moment(old, ttl))
         return True
 
     def pop(self, key: Key, /) -> bytes | None:
@@ -461,7 +446,7 @@ class DiskEngine:
         old = self._entries.get(key)
         if old is None:
             return None
-        text = self._text(key, old)
+        text = self._index.read_text(key, old)
         self._delete(key)
         return text
 
@@ -494,7 +479,7 @@ class DiskEngine:
         if not entries:
             return None
         key = next(reversed(entries)) if last else self._queue.first()
-        text = self._text(key, entries[key])
+        text = self._index.read_text(key, entries[key])
         self._delete(key)
         return key, text
 
@@ -668,7 +653,7 @@ class DiskEngine:
         self._sync_all()
         if self._index.complete:
             self._index.load_in_order()
-            there = self._index.hint or hint.Coverage([])
+            there = self._index.hint or hint.covered(self._shards)
             hint.save(self._shards, self._entries, there, self._tuning)
         self._home.change_manifest(
             seq=self._index.seq,
@@ -701,7 +686,6 @@ class DiskEngine:
         known = list(self._home.manifest.shards)
         known[shard.number] = UNKNOWN
         self._home.change_manifest(in_use=True, shards=tuple(known))
-        self._home.folder.sync()  # where a session before this one failed to do so
         if self._index.hint is not None:
             self._index.hint.drop(shard.number)
 

@@ -7,7 +7,7 @@ import os
 from typing import Final
 
 from kvmap.disk.fs import FileSystem, named
-from kvmap.errors import CorruptStoreError
+from kvmap.errors import CorruptStoreError, NotAStoreError
 
 LOCK: Final = "lock"
 JOURNAL: Final = "journal.jsonl"
@@ -48,6 +48,19 @@ class Folder:
     def open(cls, fs: FileSystem, path: str) -> Folder:
         """The directory at a path. Raises FileNotFoundError or NotADirectoryError."""
         return cls(fs, path, fs.open_directory(path))
+
+    @classmethod
+    def of_store(cls, fs: FileSystem, path: str) -> Folder:
+        """The directory at a path where a store should be.
+
+        Raises FileNotFoundError where there is nothing, NotAStoreError for anything else.
+        """
+        found = fs.path_status(path)
+        if found is None:
+            raise FileNotFoundError(2, "no store here", path)
+        if not found.is_directory:
+            raise NotAStoreError(f"{path} is not a directory; a store is one")
+        return cls.open(fs, path)
 
     def subfolder(self, name: str) -> Folder:
         """A directory in this one. Raises CorruptStoreError for a link or a file, FileNotFoundError."""

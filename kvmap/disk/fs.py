@@ -218,7 +218,7 @@ class FileSystem:
     # Ownership
 
     def lock(self, descriptor: int) -> bool:
-        """Lock a file until the descriptor is closed; tell whether nobody else has it locked.
+        """Lock a file until the descriptor is closed; return whether nobody else has it locked.
 
         Raises OSError where the file system knows no locks.
         """

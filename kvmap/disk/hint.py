@@ -73,7 +73,6 @@ class Found:
     """Bytes of the records of these entries, by shard."""
     timed: bool
     """Whether any entry has a deadline."""
-    last_seq: int
     coverage: Coverage
 
 
@@ -180,7 +179,6 @@ def _bring_up_to_date(
         entries,
         live,
         timed or any(table.timed for table in tables),
-        max([shard.last_seq for shard in shards.all]),
         Coverage(ends),
     )
 

@@ -118,26 +118,25 @@ class Index:
             found = self.entries.get(key)
             if found is None:
                 return None
-            start, end, seed, crc, number = unpack_value(found)
-            shard = self._shards.all[number]
-            data: bytes = shard.read(start, end)
-            if crc32(data, seed) != crc:
-                raise CorruptStoreError(
-                    shard.path, start, f"the value of key {shown(key)} has a wrong checksum"
-                )
-            shard.map()
+            data = self.read_text(key, found)
+            self._shards.all[unpack_shard(found)[0]].map()
+        return data
+
+    def read_text(self, key: Key, entry: Entry) -> bytes:
+        """The text of an entry's record, for a caller who keeps it from being moved.
+
+        Raises CorruptStoreError for a damaged record.
+        """
+        start, end, seed, crc, number = unpack_value(entry)
+        shard = self._shards.all[number]
+        data: bytes = shard.read(start, end)
+        if crc32(data, seed) != crc:
+            raise CorruptStoreError(
+                shard.path, start, f"the value of key {shown(key)} has a wrong checksum"
+            )
         return data
 
     # Loading
-
-    def load(self, shard: Shard) -> None:
-        """Let the index know a shard's keys."""
-        if not shard.loaded:
-            self._steps.check_reentry()
-            with self._turn.lock:
-                self._steps.settle()
-                if not shard.loaded and not self.closed:
-                    self._load(shard)
 
     def parse(self, shard: Shard) -> None:
         """Take a shard's records apart, so that it may be written to and its values read.
@@ -313,9 +312,7 @@ class Index:
         for shard, live in zip(self._shards.all, found.live, strict=True):
             shard.live = live
             shard.loaded = True
-            shard.parsed = (
-                False  # what was read of it before is checked against the hint file's entries
-            )
+            shard.parsed = False  # also one that was read before: it has to agree
         self.ordered = True
         self.hint = found.coverage
         return True

@@ -49,6 +49,8 @@ class Home:
             self.ownership.check()
             self.folder.replace(NAME, changed.to_bytes())
             self.manifest = changed
+        # A process that was killed, or whose sync failed, may have replaced it and no more.
+        self.folder.sync()
 
     def begin_emptying(self, seq: int) -> None:
         """Say in the manifest that all records go; from then on they are gone."""
@@ -106,10 +108,7 @@ def open_home(
         # Where another has just made it, whoever gets the lock owns it.
         with suppress(FileExistsError):
             fs.make_directories(path, mode)
-    found = fs.path_status(path)
-    if found is not None and not found.is_directory:
-        raise NotAStoreError(f"{path} is not a directory; a store is one")
-    folder = Folder.open(fs, path)
+    folder = Folder.of_store(fs, path)
     try:
         _check_names(folder, flag)
         ownership = Ownership.acquire(folder, timeout)

@@ -115,7 +115,7 @@ class Ownership:
     def release(self, *, clean: bool = False) -> None:
         """Let go; harmless when that was done before.
 
-        `clean`: the lock file names nobody then. One that names a process which is gone tells of a
+        `clean`: the lock file names nobody then. One that names a process which is gone is the trace of a
         crash.
         """
         descriptor, self._descriptor = self._descriptor, -1

@@ -29,12 +29,7 @@ def open_store(path: str, fs: FileSystem) -> Folder:
 
     Raises FileNotFoundError where there is nothing, NotAStoreError for what is no store.
     """
-    found = fs.path_status(path)
-    if found is None:
-        raise FileNotFoundError(2, "no store here", path)
-    if not found.is_directory:
-        raise NotAStoreError(f"{path} is not a directory; a store is one")
-    folder = Folder.open(fs, path)
+    folder = Folder.of_store(fs, path)
     try:
         if not _is_store(folder):
             raise NotAStoreError(f"{path} holds no kvmap store")

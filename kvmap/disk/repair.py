@@ -244,7 +244,7 @@ class _Mend:
             shards.close()
 
     def _mend(self, shards: Shards, shard: Shard) -> bool:
-        """Take damage out and records in; tell whether records of other shards remain."""
+        """Take damage out and records in; return whether records of other shards remain."""
         survey, number = self._survey, shard.number
         incoming = survey.away.get(number, [])
         if number not in self._sources and not incoming:

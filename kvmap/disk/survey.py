@@ -58,7 +58,7 @@ class Survey:
         self.fits = True
         """Whether all shards can be opened as the manifest says."""
         self._files: dict[int, str] = {}
-        self._told: dict[int, Damage] = {}
+        self._mismatches: dict[int, Damage] = {}
         self._progress = progress
         self._passes = passes
         self._done = self._total = 0
@@ -144,8 +144,8 @@ class Survey:
                 shard.open()
             except CorruptStoreError as error:
                 known[shard.number] = UNKNOWN
-                self._told[shard.number] = self._mismatch(shard, error)
-        if self._told:
+                self._mismatches[shard.number] = self._mismatch(shard, error)
+        if self._mismatches:
             self.fits = False
             shards.close()
             self.shards = shards = self._made(known)
@@ -184,7 +184,7 @@ class Survey:
         try:
             shard.open()
         except CorruptStoreError as error:
-            if shard.number not in self._told:
+            if shard.number not in self._mismatches:
                 self.other.append(Damage(file_of(shard), 0, 0, error.reason))
             self.misfits.append(Damage(file_of(shard), 0, 0, error.reason))
 
@@ -259,9 +259,9 @@ class Survey:
     def _read_shard(self, shard: Shard) -> ShardReport:
         known = self.manifest.shards[shard.number]
         found = Scan(shard, known, self.mask, self.decode)
-        told = self._told.get(shard.number)
-        if told is not None:
-            found.damage.append(told)
+        mismatch = self._mismatches.get(shard.number)
+        if mismatch is not None:
+            found.damage.append(mismatch)
         for at, part in shard.stretches():
             found.add(at, part)
             self.step(len(part))
@@ -298,13 +298,13 @@ class Survey:
             self.other.append(Damage(file_of(shard), 0, shard.end, reason))
 
     def step(self, size: int) -> None:
-        """Tell of progress."""
+        """Report progress."""
         self._done = min(self._done + size, self._total)
         if self._progress is not None:
             self._progress(self._done, self._total)
 
     def finish(self) -> None:
-        """Tell that nothing is left to do."""
+        """Report that nothing is left to do."""
         self.step(self._total)
 
     def close(self) -> None:
