@@ -253,6 +253,8 @@ class Index:
                     self._sort()
 
     def _note_loaded(self) -> None:
+        if self.closed:
+            return  # nothing is in it any more
         self.all_parsed = all(shard.parsed for shard in self._shards.all)
         if all(shard.loaded for shard in self._shards.all):
             self.complete = True
