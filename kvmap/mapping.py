@@ -406,12 +406,26 @@ class KVMap(DictMethods[K, V]):
         ...     print(d.ttl("ada"))
         None
         """
-        state = self._blocks.view()
-        deadline = state.deadline(key)
+        deadline = self.deadline(key)
+        return None if deadline is None else max(0.0, deadline - self._blocks.view().now())
+
+    def deadline(self, key: K) -> float | None:
+        """When the entry expires, in Unix seconds; None where it never does. O(1).
+
+        Raises KeyError where the key is not there.
+
+        >>> import kvmap
+        >>> with kvmap.open(":memory:", ttl=60) as d:
+        ...     d["ada"] = 1
+        ...     d.expire("ada", None)
+        ...     print(d.deadline("ada"))
+        None
+        """
+        deadline = self._blocks.view().deadline(key)
         if deadline is None:
             self._was_missing(key)
             raise KeyError(key)
-        return None if deadline == INF else max(0.0, deadline - state.now())
+        return None if deadline == INF else deadline
 
     # Removing entries
 

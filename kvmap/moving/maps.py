@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any, Final
@@ -49,10 +48,10 @@ class Map(Source):
                     yield value
                     continue
                 try:
-                    left = self._d.ttl(key) if timed else None
+                    moment = self._d.deadline(key) if timed else None
                 except KeyError:
                     continue  # it has expired meanwhile
-                expires = math.inf if left is None else round(time.time() + left, 3)
+                expires = math.inf if moment is None else round(moment, 3)
                 yield Item(key, value, expires)
 
     def _read(self, page: list[Key]) -> Iterator[tuple[Key, Any]]:
