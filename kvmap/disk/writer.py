@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterable
 from zlib import crc32
 
 from orjson import dumps, loads
 
 from kvmap import keys
 from kvmap.disk import records
+from kvmap.disk.batch import Batch, Part, Single
 from kvmap.disk.compaction import Compactor
 from kvmap.disk.index import Index
 from kvmap.disk.journal import Journal
@@ -24,6 +24,7 @@ from kvmap.disk.records import (
     unpack_order,
     unpack_value,
 )
+from kvmap.disk.room import Room, Written
 from kvmap.disk.shard import Shard
 from kvmap.disk.shards import Shards
 from kvmap.disk.steps import BEGUN, Steps
@@ -31,113 +32,6 @@ from kvmap.disk.tuning import Tuning
 from kvmap.engine import INF
 from kvmap.errors import CorruptStoreError, LimitError
 from kvmap.keys import Key, shown
-
-Written = Mapping[Key, tuple[bytes, float]]
-"""Texts and deadlines by key."""
-
-
-class _Single:
-    """The step in which one record is written. One object serves all of them, one at a time."""
-
-    __slots__ = ("_entries", "end", "entry", "key", "live", "live_after", "shard")
-
-    def __init__(self, entries: dict[Key, Entry], shard: Shard) -> None:
-        self._entries = entries
-        self.shard = shard
-        self.key: Key = None
-        self.entry: Entry | None = None
-        """What the index holds when the step is done; None: nothing."""
-        self.end = self.live = self.live_after = 0
-
-    def settle(self) -> None:
-        """The index decides: who has seen the record must find it again."""
-        if self._entries.get(self.key) is self.entry:
-            self.shard.live = self.live_after
-        else:
-            self.shard.cut(self.end)
-            self.shard.live = self.live
-
-
-class _Part:
-    """What a batch appends to one shard."""
-
-    __slots__ = ("end", "growth", "last_seq", "lines", "live", "shard", "size")
-
-    def __init__(self, shard: Shard) -> None:
-        self.shard = shard
-        self.end = shard.end
-        """Where the shard ends without the batch."""
-        self.live = shard.live
-        self.lines: list[bytes] = []
-        self.size = 0
-        self.growth = 0
-        """By how much its live bytes grow."""
-        self.last_seq = 0
-
-    def add(self, parts: Sequence[bytes], size: int, seq: int, growth: int) -> None:
-        self.lines += parts
-        self.size += size
-        self.growth += growth
-        self.last_seq = seq
-
-
-class _Batch:
-    """The step in which many records are written."""
-
-    def __init__(self, index: Index, journal: Journal, *, sync: bool, atomic: bool) -> None:
-        self.parts: dict[int, _Part] = {}
-        self.gone: list[Key] = []
-        self.entries: dict[Key, Entry] = {}
-        """What goes into the index, in the order in which new keys come into it."""
-        self.appended = False
-        """Whether all of it is in the files."""
-        self._index = index
-        self._journal = journal
-        self._sync = sync
-        self._atomic = atomic
-
-    def part(self, shard: Shard) -> _Part:
-        found = self.parts.get(shard.number)
-        if found is None:
-            found = self.parts[shard.number] = _Part(shard)
-        return found
-
-    def settle(self) -> None:
-        """Complete it where all is appended; else cut the shards back to where they ended."""
-        if self.appended:
-            try:
-                if self._atomic:
-                    self._journal.remove(sync=self._sync)
-            except BaseException:
-                self.appended = False
-                raise
-            self.publish()
-        else:
-            for part in self.parts.values():
-                part.shard.cut(part.end)
-                part.shard.live = part.live
-                if self._sync:
-                    with suppress(OSError):  # a later sync will not forget it
-                        part.shard.sync()
-            if self._atomic:
-                self._journal.remove(sync=self._sync)
-
-    def publish(self) -> None:
-        """Let readers see all of it at once; may be called again when it was interrupted."""
-        index = self._index
-        entries = index.entries
-        with index.gate:
-            if self.gone:
-                settled, index.settled = index.all_parsed, False
-                for key in self.gone:
-                    entries.pop(key, None)
-                entries.update(self.entries)
-                index.settled = settled
-            else:
-                entries.update(self.entries)
-        for part in self.parts.values():
-            part.shard.live = part.live + part.growth
-            part.shard.last_seq = part.last_seq
 
 
 class Writer:
@@ -150,6 +44,7 @@ class Writer:
         journal: Journal,
         steps: Steps,
         compactor: Compactor,
+        room: Room,
         tuning: Tuning,
         check_files: Callable[[Iterable[Shard]], None],
         *,
@@ -163,9 +58,12 @@ class Writer:
         self._journal = journal
         self._steps = steps
         self._compactor = compactor
+        self._room = room
+        self.evicted = 0
+        """Entries that were deleted to make room, so far."""
         self._check_files = check_files
         self._sync = sync
-        self._single = _Single(index.entries, shards.all[0])
+        self._single = Single(index.entries, shards.all[0])
         self._slack = tuning.slack_bytes
         self._vector = tuning.vector_bytes
 
@@ -176,6 +74,8 @@ class Writer:
 
         In one function but for what is rare: a call costs 2 % of a write.
         """
+        if self._room.bounded and not self._room.has(key, old, text):
+            self._make_room({key: (text, expires)})
         if type(key) is str:
             try:
                 name = dumps(key)
@@ -198,7 +98,7 @@ class Writer:
         stop = start + len(text)
         size = stop + TAIL - end
         if stop + TAIL > records.MOST_BYTES:
-            self._make_space(shard, size)
+            self._shrink(shard, size)
             end = shard.end
             start, stop = end + len(head), end + len(head) + len(text)
         if expires == INF:
@@ -233,7 +133,7 @@ class Writer:
             self._check_now_and_then(seq, [shard])
         line = records.tombstone(name, seq)
         if shard.end + len(line) > records.MOST_BYTES:
-            self._make_space(shard, len(line))
+            self._shrink(shard, len(line))
         step = self._single
         step.shard, step.key, step.entry = shard, key, None
         step.end, step.live = shard.end, shard.live
@@ -243,6 +143,8 @@ class Writer:
         if self._sync:
             self._shards.sync_one(shard)
         del self._entries[key]
+        if self._room.marks is not None:
+            self._room.marks.discard(key)
         shard.live = step.live_after
         shard.last_seq = seq
         self._steps.current = BEGUN
@@ -273,7 +175,7 @@ class Writer:
             )
         self._check_files(shards)
 
-    def _make_space(self, shard: Shard, size: int) -> None:
+    def _shrink(self, shard: Shard, size: int) -> None:
         """Compact a shard that has reached its largest size. Raises LimitError where that is in vain."""
         if shard.dead:
             self._compactor.compact(shard)
@@ -281,12 +183,33 @@ class Writer:
 
     # Many records
 
-    def write(self, written: Written, gone: Collection[Key] = (), *, atomic: bool = True) -> None:
+    def change(self, written: Written, gone: Iterable[Key]) -> None:
+        """Delete what is there of `gone`, then write: all of it or nothing."""
+        gone = [key for key in gone if key in self._entries]
+        if len(written) + len(gone) > 1:
+            if self._room.bounded:
+                self._make_room(written, gone)
+            self._write(written, gone)
+        else:
+            for key in gone:
+                self.delete(key, self._entries[key])
+            for key, (text, expires) in written.items():
+                self.put(key, self._entries.get(key), text, expires)
+
+    def _make_room(self, written: Written, gone: Collection[Key] = ()) -> None:
+        """Evict what must go before this is written. Raises LimitError where nothing may be."""
+        victims = self._room.victims(written, gone)
+        if victims:
+            self._write({}, victims, atomic=False)
+            self._index.unseen += len(victims)
+            self.evicted += len(victims)
+
+    def _write(self, written: Written, gone: Collection[Key] = (), *, atomic: bool = True) -> None:
         """Delete keys that are there, then write records, all or nothing; of parsed shards.
 
         Not `atomic`: a kill may leave some of it done.
         """
-        batch = _Batch(self._index, self._journal, sync=self._sync, atomic=atomic)
+        batch = Batch(self._index, self._journal, sync=self._sync, atomic=atomic)
         first = self._index.seq + 1
         self._add_tombstones(batch, gone)
         self._add_records(batch, written, gone)
@@ -308,19 +231,20 @@ class Writer:
                 self._shards.sync_one(part.shard)
         batch.appended = True
         batch.settle()
+        self._room.forget(gone)
         self._steps.current = BEGUN
         for part in parts:
             if part.shard.worn:
                 self._compactor.step_in_passing(part.shard)
 
-    def _append(self, part: _Part) -> None:
+    def _append(self, part: Part) -> None:
         # Large records are written as they are, small ones are joined, which costs less.
         if part.size > self._vector * len(part.lines):
             part.shard.append_parts(part.lines, part.size)
         else:
             part.shard.append(b"".join(part.lines))
 
-    def _add_tombstones(self, batch: _Batch, gone: Iterable[Key]) -> None:
+    def _add_tombstones(self, batch: Batch, gone: Iterable[Key]) -> None:
         for each in gone:
             old = self._entries[each]
             key, name = self._name(each, old)
@@ -330,7 +254,7 @@ class Writer:
             part.add([line], len(line), seq, -unpack_order(old)[1])
             batch.gone.append(each)
 
-    def _add_records(self, batch: _Batch, written: Written, gone: Collection[Key]) -> None:
+    def _add_records(self, batch: Batch, written: Written, gone: Collection[Key]) -> None:
         if not written:
             return
         olds = list(map(self._entries.get, written))

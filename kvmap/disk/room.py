@@ -1,0 +1,97 @@
+"""Room for a write: how much a store may hold, and which entries go to keep it within that."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from kvmap.disk.index import Index
+from kvmap.disk.records import TAIL, Entry, head, place, unpack_order
+from kvmap.disk.shards import Shards
+from kvmap.engine import INF
+from kvmap.eviction import Bounds
+from kvmap.keys import Key
+from kvmap.keys import text as key_text
+from kvmap.settings import Settings
+
+Written = Mapping[Key, tuple[bytes, float]]
+"""Texts and deadlines by key."""
+
+_MOST_BESIDE = 192
+"""Bytes of a record beside its key and its value, at the most."""
+
+
+class Room:
+    """The bounds of an open store, and what stands against them. The caller has the lock."""
+
+    def __init__(self, index: Index, shards: Shards, settings: Settings) -> None:
+        self._index = index
+        self._entries = index.entries
+        self._shards = shards
+        self.use(settings)
+
+    def use(self, settings: Settings) -> None:
+        """Keep to these settings from now on, with no marks."""
+        limits = settings.limits
+        self.bounded = limits.entries is not None or limits.store_bytes is not None
+        """Whether `has` is to be asked before a write."""
+        self._most_entries = INF if limits.entries is None else limits.entries
+        self._most_bytes = INF if limits.store_bytes is None else limits.store_bytes
+        self._spare_bytes: float = 0
+        """Bytes that may be written until the live bytes are to be counted again."""
+        self._bounds = Bounds(
+            settings, lambda: self._entries, place, lambda key, entry: unpack_order(entry)[1]
+        )
+        self.marks = self._bounds.marks
+        """As `Bounds.marks`."""
+
+    def has(self, key: Key, old: Entry | None, text: bytes) -> bool:
+        """Whether a record surely fits, without its exact size and a sum over all shards."""
+        if old is None and len(self._entries) >= self._most_entries:
+            return False
+        if self._most_bytes != INF:
+            if type(key) is not str:
+                return False
+            # A character takes at most six bytes of JSON.
+            self._spare_bytes -= len(text) + 6 * len(key) + _MOST_BESIDE
+            if self._spare_bytes < 0:
+                return False
+        if old is not None and self.marks is not None:
+            self.marks.add(key)
+        return True
+
+    def victims(self, written: Written, gone: Collection[Key]) -> list[Key]:
+        """What is to be evicted before this is written and deleted. Marks what is overwritten.
+
+        Raises LimitError where nothing may be evicted.
+        """
+        entries = self._entries
+        touched = {**written, **dict.fromkeys(gone)} if gone else written
+        there = {key: entries[key] for key in touched if key in entries}
+        count = len(entries) - len(there) + len(written)
+        live = growth = 0
+        if self._most_bytes != INF:
+            live = self._shards.live
+            growth = self._growth(written, set(gone), there)
+        victims = self._bounds.victims(count, live + growth, live, touched)
+        if self._most_bytes != INF:
+            freed = sum([unpack_order(entries[key])[1] for key in victims])
+            self._spare_bytes = self._most_bytes - (live - freed) - growth
+        if self.marks is not None:
+            self.marks.update(there)
+        return victims
+
+    def forget(self, deleted: Collection[Key]) -> None:
+        """Drop the marks of what was deleted."""
+        self._bounds.forget(deleted)
+
+    def _growth(self, written: Written, gone: set[Key], there: Mapping[Key, Entry]) -> int:
+        """By how many bytes the live records grow; `there`: the entries that are replaced or go."""
+        growth = 0
+        for replaced in there.values():
+            growth -= int(unpack_order(replaced)[1])
+        for key, (text, expires) in written.items():
+            old = None if key in gone else there.get(key)
+            first = 0 if old is None else place(old)
+            growth += len(head(key_text(key), self._index.seq + 1, first, expires))
+            growth += len(text) + TAIL
+        return growth
