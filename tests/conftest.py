@@ -72,7 +72,6 @@ OPEN = {
     "tests/disk/test_interrupt.py::test_an_interrupt_at_each_bytecode[undone": "entering a block",
     "tests/disk/test_failed_sync.py::test_what_is_said_to_be_synced": "a cut after EIO is not synced",
     "tests/disk/test_lies.py": "forged places in the order; keys() trusts a hint file",
-    "tests/disk/test_full_file_systems.py::test_a_full_disk[btrfs]": "after clear() it does not open",
 }
 """Tests that find something that is not mended yet, by the beginning of their ids, and what it is."""
 if sys.version_info >= (3, 12):

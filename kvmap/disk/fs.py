@@ -124,7 +124,13 @@ class FileSystem:
 
     def names(self, directory: int) -> list[str]:
         """All names in a directory, sorted."""
-        return sorted(os.listdir(directory))
+        # A descriptor has a place up to which it was read. On btrfs it also has a last name, which
+        # leaves out what was made later. So each list has a descriptor of its own.
+        listed = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
+        try:
+            return sorted(os.listdir(listed))
+        finally:
+            os.close(listed)
 
     def status(self, directory: int, name: str) -> Status | None:
         """What stands at a name, links not followed; None where nothing does."""

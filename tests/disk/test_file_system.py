@@ -64,6 +64,21 @@ def test_neither_links_nor_pipes_are_followed(tmp_path: Path) -> None:
     assert outside.read_text() == "x"
 
 
+def test_names_are_all_there_wherever_the_descriptor_has_been_read_to(tmp_path: Path) -> None:
+    """btrfs lists no name that was made after the descriptor was last read from its beginning."""
+    fs = FileSystem()
+    directory = fs.open_directory(str(tmp_path))
+    try:
+        for name in "ab":
+            fs.close(fs.create_file(directory, name))
+        with os.scandir(directory) as entries:  # it shares the descriptor's place
+            next(entries)
+            assert fs.names(directory) == ["a", "b"]
+        assert fs.names(directory) == ["a", "b"]
+    finally:
+        fs.close(directory)
+
+
 @pytest.mark.parametrize("missing", [False, True], ids=["pwritev", "no pwritev"])
 def test_more_parts_than_one_call_takes(
     path: Path, monkeypatch: pytest.MonkeyPatch, missing: bool
