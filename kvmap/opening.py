@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections.abc import Callable
 from types import UnionType
-from typing import Any, Protocol, TypedDict, TypeGuard, TypeVar, Unpack, overload
+from typing import Any, Final, Protocol, TypedDict, TypeGuard, TypeVar, Unpack, overload
 
 from kvmap import codecs
 from kvmap.engine import Engine, check_seconds
 from kvmap.limits import Limits
 from kvmap.mapping import KVMap
-from kvmap.settings import DEFAULT, Default, Seconds, Settings
+from kvmap.settings import DEFAULT, Default, Seconds, Settings, changing
 
 V = TypeVar("V")
 
 MEMORY = ":memory:"
 """In place of a path: a map that is not kept."""
 
-_SCHEMES = ("redis://", "rediss://", "unix://", "valkey://", "valkeys://")
+SCHEMES: Final = ("redis", "rediss", "unix", "valkey", "valkeys")
+"""What the URL of a server begins with, before `://`."""
+
+_URL: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
 
 class Client(Protocol):
@@ -103,8 +107,9 @@ def open(
 
     - `path`: a directory; parents that are missing are made. Or ":memory:" for a map that is not
       kept, or a URL such as "redis://localhost:6379/0/sessions", or a client object of redis-py.
-      None makes a new directory under the system's temporary directory, and `d.path` says where; it
-      stays after closing.
+      A str such as "a://b" is a URL; "./a://b" and a `Path` are a directory. None makes a new
+      directory under the system's temporary directory, and `d.path` says where; it stays after
+      closing.
     - `flag`: "c" makes the store if it is missing, "w" and "r" want it to be there, "r" refuses
       every write, "n" starts empty (only kvmap's own data is removed).
     - `type`: the type of the values: a dataclass, TypedDict, attrs class, msgspec struct or pydantic
@@ -116,7 +121,8 @@ def open(
     - `writeback`: remember the values handed out, and write those that were changed in place at
       `sync()`, `close()` and both ends of a transaction.
     - `count_reads`: count hits and misses for `stats()`; a get takes some 0.2 µs longer.
-    - `shards`: into how many files, or parts on a server, a new store is split: a power of two.
+    - `shards`: into how many files, or parts on a server, a new store is split: a power of two. A
+      store that is there keeps its number, and refuses another.
     - `mode`: permissions of a new store's directory; by default only its owner gets in.
     - `name`: the store's name on a server, where the URL has none.
 
@@ -126,9 +132,10 @@ def open(
       None: they stay.
     - `limits`: bounds on keys, values and the store, see `kvmap.Limits`.
     - `evict`: how room is made at a bound: "oldest" or "sieve"; None: the write raises LimitError.
-    - `codec`: "json" or "extended", for a new store.
+    - `codec`: "json" or "extended". A store that is there keeps its own, and refuses another: move
+      the entries with `kvmap load NEW OLD --codec extended`.
 
-    Raises StoreLockedError where the store is open elsewhere, NotAStoreError where the path is
+    Nothing is made or changed before all of this is checked. Raises StoreLockedError where the store is open elsewhere, NotAStoreError where the path is
     something else, FileNotFoundError with "w" and "r" where there is nothing, and TypeError or
     ValueError for arguments that make no sense.
 
@@ -146,11 +153,16 @@ def open(
         raise TypeError(f"limits must be kvmap.Limits, not {limits!r}")
     check_seconds(timeout, "timeout")
     _check_mode(mode)
-    codecs.make("json", type=type, encode=encode, decode=decode)  # refuses before anything is made
-    Settings(limits=Limits(entries=1)).changed(ttl=ttl, evict=evict, codec=codec)
+    # What depends on no store is checked here, the rest by `change`; `codecs.make` for its refusals.
+    asked = Settings(limits=Limits(entries=1)).changed(ttl=ttl, evict=evict, codec=codec)
+    codecs.make(asked.codec, type=type, encode=encode, decode=decode)
+    wanted = changing(limits=limits, ttl=ttl, evict=evict, codec=codec)
 
-    def change(kept: Settings) -> Settings:
-        return kept.changed(limits=limits, ttl=ttl, evict=evict, codec=codec)
+    def change(kept: Settings | None) -> Settings:
+        settings = wanted(kept)
+        if settings.codec != asked.codec:
+            codecs.make(settings.codec, type=type, encode=encode, decode=decode)
+        return settings
 
     engine: Engine
     if path == MEMORY:
@@ -158,7 +170,7 @@ def open(
 
         if flag in "rw":
             raise FileNotFoundError(errno.ENOENT, "a map in memory is always new", path)
-        engine = MemoryEngine(change(Settings()))
+        engine = MemoryEngine(change(None))
     elif _is_server(path):
         from kvmap import redis
 
@@ -169,6 +181,8 @@ def open(
         from kvmap import disk
 
         where = new_path() if path is None else whole_path(path)
+        if name is not None:
+            raise ValueError(f"name= is for a map on a server; the store's path is {where}")
         engine = disk.open_engine(
             where, flag, timeout=timeout, sync=sync, shards=shards, mode=mode, change=change
         )
@@ -234,7 +248,8 @@ def open_new(path: str | os.PathLike[str] | None) -> KVMap[Any, Any]:
 def _is_server(path: Where) -> TypeGuard[str | Client]:
     """Whether this is a URL, or a client object, of a server."""
     if isinstance(path, str):
-        return path.startswith(_SCHEMES)
+        url = _URL.match(path)
+        return url is not None and url[1].lower() in SCHEMES
     return not isinstance(path, (bytes, os.PathLike)) and hasattr(path, "execute_command")
 
 
@@ -246,7 +261,13 @@ def _check_mode(mode: Any) -> None:
 
 
 def whole_path(path: Any) -> str:
-    """The absolute path. Raises TypeError or ValueError for what is no path."""
+    """The absolute path. Raises TypeError or ValueError for what is no path of a directory."""
+    if isinstance(path, str) and (url := _URL.match(path)) is not None:
+        known = ", ".join(f"{each}://" for each in SCHEMES)
+        raise ValueError(
+            f"{url[0]} begins a URL, not the path of a directory; kvmap.open knows {known}; a "
+            f"directory of that name is './{url[0]}...'"
+        )
     name = os.fspath(path)
     if not isinstance(name, str):
         raise TypeError(f"path must be a str or an os.PathLike of one, not {path!r}")

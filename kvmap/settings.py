@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from datetime import timedelta
 from typing import Any, Final
@@ -16,6 +17,12 @@ POLICIES: Final = ("oldest", "sieve")
 """What `evict` may be, other than None."""
 
 CODECS: Final = ("json", "extended")
+
+Change = Callable[["Settings | None"], "Settings"]
+"""Makes a store's settings from those that it keeps; from None for a new store.
+
+It may raise TypeError or ValueError. An engine calls it before it changes anything.
+"""
 
 
 class Default:
@@ -97,6 +104,42 @@ class Settings:
             codec=content["codec"],
             evict=content["evict"],
         )
+
+
+def keep(kept: Settings | None) -> Settings:
+    """As a `Change`: the settings that are kept, or those of a store for which none were named."""
+    return Settings() if kept is None else kept
+
+
+def changing(
+    *,
+    limits: Limits | Default = DEFAULT,
+    ttl: Seconds | Default = DEFAULT,
+    codec: str | Default = DEFAULT,
+    evict: str | Default | None = DEFAULT,
+) -> Change:
+    """A `Change` of the options that are named. It raises what `Settings.changed` raises.
+
+    It raises ValueError for another codec than that of a store that is there, whose values would be
+    read wrongly.
+
+    >>> changing(codec="extended")(None).codec
+    'extended'
+    >>> changing(codec="extended")(Settings())
+    Traceback (most recent call last):
+        ...
+    ValueError: the store keeps its values with codec='json', and codec='extended' is for a new ...
+    """
+
+    def change(kept: Settings | None) -> Settings:
+        if kept is not None and codec not in (DEFAULT, kept.codec):
+            raise ValueError(
+                f"the store keeps its values with codec={kept.codec!r}, and codec={codec!r} is for a "
+                f"new one; leave codec out, or move the entries: kvmap load NEW OLD --codec {codec}"
+            )
+        return keep(kept).changed(limits=limits, ttl=ttl, codec=codec, evict=evict)
+
+    return change
 
 
 def check_ttl(ttl: Any) -> float:

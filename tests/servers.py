@@ -18,9 +18,10 @@ from typing import Any
 
 import pytest
 from helpers import Clock
-from stores import Change, Store
+from stores import Store
 
 from kvmap.engine import Engine
+from kvmap.settings import Change
 
 VARIABLE = "KVMAP_TEST_SERVER"
 """The environment variable that may name another server program than Valkey's."""

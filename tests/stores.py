@@ -12,14 +12,11 @@ from unsynced import Unsynced
 
 from kvmap.disk.fs import FileSystem
 from kvmap.engine import Engine
-from kvmap.limits import Limits
 from kvmap.memory import MemoryEngine
 from kvmap.opening import before
-from kvmap.settings import DEFAULT, Settings
+from kvmap.settings import Change, changing
 
 SETTINGS = ("limits", "ttl", "codec", "evict")
-
-Change = Callable[[Settings], Settings]
 
 
 class Store:
@@ -44,10 +41,7 @@ class Store:
     def engine(self, name: str = "store", flag: str = "c", **options: Any) -> Engine:
         """An engine; options that are no settings are the engine's own, such as `shards`."""
         settings = {each: options.pop(each) for each in SETTINGS if each in options}
-        Settings(limits=Limits(entries=1)).changed(
-            **{**settings, "limits": DEFAULT}
-        )  # as kvmap.open
-        engine = self.open_engine(name, flag, lambda kept: kept.changed(**settings), **options)
+        engine = self.open_engine(name, flag, changing(**settings), **options)
         self._engines.append(engine)
         return engine
 
@@ -94,7 +88,7 @@ class MemoryStore(Store):
     is_kept = False
 
     def open_engine(self, name: str, flag: str, change: Change, **options: Any) -> Engine:
-        return MemoryEngine(change(Settings()), self.clock.now)
+        return MemoryEngine(change(None), self.clock.now)
 
 
 class DiskStore(Store):
@@ -114,8 +108,9 @@ class DiskStore(Store):
         disk = pytest.importorskip("kvmap.disk")
         if not hasattr(disk, "open_engine"):
             pytest.skip("the disk engine is not there yet")
-        options = {"shards": 4, "sync": False, "timeout": 0, "mode": 0o700, **options}
         where = str(self.folder / name)
+        shards = None if (self.folder / name / "kvmap.json").exists() else 4
+        options = {"shards": shards, "sync": False, "timeout": 0, "mode": 0o700, **options}
         engine: Engine = disk.open_engine(where, flag, change=change, fs=self.files, **options)
         return engine
 

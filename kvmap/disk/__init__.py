@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
 from typing import cast
 
 from kvmap.disk.engine import DiskEngine
 from kvmap.disk.fs import FileSystem
-from kvmap.disk.manifest import DEFAULT_SHARDS, check_shards
+from kvmap.disk.manifest import check_shards
 from kvmap.disk.opening import open_home
 from kvmap.disk.repair import repair
 from kvmap.disk.snapshot import Snapshot
 from kvmap.disk.tuning import Tuning
 from kvmap.disk.verify import verify
 from kvmap.engine import Engine
-from kvmap.settings import Settings
+from kvmap.settings import Change, keep
 
 __all__ = ["FileSystem", "Tuning", "open_engine", "open_snapshot", "repair", "verify"]
 
 _NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
-
-
-def _same(kept: Settings) -> Settings:
-    return kept
 
 
 def open_engine(
@@ -34,18 +29,19 @@ def open_engine(
     sync: bool = False,
     shards: int | None = None,
     mode: int = 0o700,
-    change: Callable[[Settings], Settings] = _same,
+    change: Change = keep,
     fs: FileSystem | None = None,
     tuning: Tuning | None = None,
 ) -> Engine:
-    """Own a store in a directory. `change` is applied to the settings that it keeps.
+    """Own a store in a directory. `change` makes its settings from those that it keeps.
 
     With flag "r", a directory that can't be written to is read as a snapshot.
     """
-    count = DEFAULT_SHARDS if shards is None else check_shards(shards)
+    if shards is not None:
+        check_shards(shards)
     fs, tuning = fs or FileSystem(), tuning or Tuning()
     try:
-        home = open_home(path, flag, fs, timeout=timeout, shards=count, mode=mode, change=change)
+        home = open_home(path, flag, fs, timeout=timeout, shards=shards, mode=mode, change=change)
     except OSError as error:
         if flag != "r" or error.errno not in _NOT_WRITABLE:
             raise
@@ -60,7 +56,7 @@ def open_engine(
 def open_snapshot(
     path: str,
     *,
-    change: Callable[[Settings], Settings] = _same,
+    change: Change = keep,
     fs: FileSystem | None = None,
     tuning: Tuning | None = None,
 ) -> Engine:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
 from kvmap.disk.folder import HINT, JOURNAL, LOCK, NEW, QUARANTINE, SHARDS, Folder
 from kvmap.disk.fs import FileSystem
 from kvmap.disk.journal import is_about, read_journal
-from kvmap.disk.manifest import NAME, Manifest
+from kvmap.disk.manifest import DEFAULT_SHARDS, NAME, Manifest
 from kvmap.disk.ownership import NoOwner, Ownership
 from kvmap.disk.shards import Shards
 from kvmap.errors import CorruptStoreError, NotAStoreError
-from kvmap.settings import Settings
+from kvmap.settings import Change, Settings
 
 _SHARD_FILE: Final = re.compile(r"[0-9a-f]{2}\.jsonl(\.new)?")
 _OURS: Final = {SHARDS, QUARANTINE} | {
@@ -96,21 +95,23 @@ def open_home(
     fs: FileSystem,
     *,
     timeout: float,
-    shards: int,
+    shards: int | None,
     mode: int,
-    change: Callable[[Settings], Settings],
+    change: Change,
 ) -> Home:
     """Own a store's directory, and make the store where the flag says so."""
     if fs.path_status(path) is None:
         if flag in "rw":
             raise FileNotFoundError(2, 'no store here; flag "c" creates one', path)
-        change(Settings())  # refuses what makes no sense, before anything is made
+        change(None)  # refuses what makes no sense, before anything is made
         # Where another has just made it, whoever gets the lock owns it.
         with suppress(FileExistsError):
             fs.make_directories(path, mode)
     folder = Folder.of_store(fs, path)
     try:
         _check_names(folder, flag)
+        # Asked here for its refusals, before the lock is touched, and again by the owner.
+        _settings(folder, flag, shards, change)
         ownership = Ownership.acquire(folder, timeout)
     except BaseException:
         folder.close()
@@ -132,8 +133,6 @@ def _check_names(folder: Folder, flag: str) -> None:
     """Refuse a directory that is no store, before anything in it is touched."""
     names = set(folder.names())
     if NAME in names:
-        if flag != "n":
-            read_manifest(folder)
         return
     if foreign := names - _OURS - _MOUNTED:
         raise NotAStoreError(
@@ -166,21 +165,11 @@ def _settle_in(
     folder: Folder,
     ownership: Ownership,
     flag: str,
-    shards: int,
-    change: Callable[[Settings], Settings],
+    shards: int | None,
+    change: Change,
 ) -> Home:
-    exists = folder.size(NAME) is not None
-    if exists and flag != "n":
-        manifest = read_manifest(folder)
-        settings = change(manifest.settings)
-        if flag == "r" and settings != manifest.settings:
-            raise ValueError(
-                'limits, ttl, codec and eviction are kept in the store; flag "r" can\'t change them'
-            )
-    elif flag in "rw":
-        raise NotAStoreError(f"{folder.path} holds no kvmap store")
-    else:
-        settings = change(Settings())
+    manifest, settings = _settings(folder, flag, shards, change)
+    if manifest is None:
         left = _has_records(folder)
         if left and flag == "c":
             raise NotAStoreError(
@@ -190,7 +179,9 @@ def _settle_in(
         if SHARDS not in folder.names():
             folder.make_subfolder(SHARDS)
             folder.sync()  # a manifest says that they are there
-        manifest = Manifest.new(settings, shards).changed(emptying=exists or left)
+        exists = folder.size(NAME) is not None
+        count = DEFAULT_SHARDS if shards is None else shards
+        manifest = Manifest.new(settings, count).changed(emptying=exists or left)
         folder.unsynced = True
         folder.replace(NAME, manifest.to_bytes())
     try:
@@ -208,6 +199,28 @@ def _settle_in(
         home.shards.close()
         raise
     return home
+
+
+def _settings(
+    folder: Folder, flag: str, shards: int | None, change: Change
+) -> tuple[Manifest | None, Settings]:
+    """The manifest of the store that is there, None for a new one; and its settings from now on."""
+    if flag == "n" or folder.size(NAME) is None:
+        if flag in "rw":
+            raise NotAStoreError(f"{folder.path} holds no kvmap store")
+        return None, change(None)
+    manifest = read_manifest(folder)
+    if shards not in (None, len(manifest.shards)):
+        raise ValueError(
+            f"{folder.path} has {len(manifest.shards)} shards, which stay as they are; leave shards= "
+            f"out, or load its entries into a new store with shards={shards}"
+        )
+    settings = change(manifest.settings)
+    if flag == "r" and settings != manifest.settings:
+        raise ValueError(
+            'limits, ttl, codec and eviction are kept in the store; flag "r" can\'t change them'
+        )
+    return manifest, settings
 
 
 def undo_batch(home: Home, shards: Shards) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Final
 
 from kvmap.disk.engine import DiskEngine
@@ -13,7 +12,7 @@ from kvmap.disk.tuning import Tuning
 from kvmap.disk.view import look_at, stop_at_one_moment
 from kvmap.errors import CorruptStoreError
 from kvmap.keys import Key
-from kvmap.settings import Settings
+from kvmap.settings import Change
 
 _TRIES: Final = 20
 
@@ -25,9 +24,7 @@ class Snapshot:
     is not seen.
     """
 
-    def __init__(
-        self, path: str, fs: FileSystem, tuning: Tuning, change: Callable[[Settings], Settings]
-    ) -> None:
+    def __init__(self, path: str, fs: FileSystem, tuning: Tuning, change: Change) -> None:
         self._path = path
         self._fs = fs
         self._tuning = tuning

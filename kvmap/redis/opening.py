@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Final
 
 from kvmap.errors import NotAStoreError
@@ -15,7 +14,7 @@ from kvmap.redis.failures import FAILURES, translated
 from kvmap.redis.layout import Layout, check_partitions, meta_key
 from kvmap.redis.scripts import writing
 from kvmap.redis.server import Server
-from kvmap.settings import Settings
+from kvmap.settings import Change, Settings
 
 _CLUSTER_PARTITIONS: Final = 64
 
@@ -31,13 +30,13 @@ def open_engine(
     timeout: float,
     sync: bool,
     shards: int | None,
-    change: Callable[[Settings], Settings],
+    change: Change,
     clock: str | None = None,
 ) -> RedisEngine:
     """Open a map at a URL, or over a client object, and make it where flag and state call for that.
 
     `timeout` is in seconds for a call; 0 stands for 5, and for a client object, which has its own.
-    `change` makes the settings from those that are kept, or from `Settings()` for a new map.
+    `change` makes the settings from those that are kept, or from None for a new map.
     `clock` is for tests, see `Server`. Takes a few trips to the server.
 
     Raises FileNotFoundError with the flags "w" and "r" where there is no map, NotAStoreError where
@@ -75,7 +74,7 @@ def _open(
     *,
     sync: bool,
     shards: int | None,
-    change: Callable[[Settings], Settings],
+    change: Change,
     clock: str | None,
 ) -> RedisEngine:
     full_name = f"{place.shown}/{place.name}"
@@ -105,7 +104,7 @@ def _settings(
     full_name: str,
     flag: str,
     shards: int | None,
-    change: Callable[[Settings], Settings],
+    change: Change,
 ) -> tuple[int, Settings]:
     """The map's partitions and settings, which are kept from now on."""
     key = meta_key(server.layout.name)
@@ -114,7 +113,7 @@ def _settings(
         if flag in ("w", "r"):
             raise FileNotFoundError(f"there is no map {full_name}; flag {flag!r} does not make one")
         partitions = shards or (_CLUSTER_PARTITIONS if server.link.is_cluster else 1)
-        settings = change(Settings())
+        settings = change(None)
         check_settings(settings, partitions)
         _check_free(server, full_name, partitions)
         text = meta.to_text(partitions, settings)
@@ -129,7 +128,7 @@ def _settings(
             f"{full_name} has {partitions} partitions, which stay as they are; shards={shards} "
             "can't be had"
         )
-    settings = change(Settings() if flag == "n" else kept)
+    settings = change(None if flag == "n" else kept)
     if settings != kept:
         if flag == "r":
             raise ValueError(f'{full_name} was opened with flag "r", which keeps its settings')

@@ -9,6 +9,7 @@ import kvmap
 from kvmap import disk
 from kvmap.disk.fs import FileSystem
 from kvmap.opening import before
+from kvmap.settings import changing
 
 SETTINGS = ("limits", "ttl", "codec", "evict")
 
@@ -19,9 +20,7 @@ def open_on(
     """`kvmap.open`, on another file system; `tuning` may be among the options too."""
     settings = {each: options.pop(each) for each in SETTINGS if each in options}
     options = {"shards": None, "sync": False, "timeout": 0, "mode": 0o700, **options}
-    engine = disk.open_engine(
-        str(path), flag, change=lambda kept: kept.changed(**settings), fs=fs, **options
-    )
+    engine = disk.open_engine(str(path), flag, change=changing(**settings), fs=fs, **options)
     return before(engine)
 
 

@@ -13,6 +13,7 @@ from servers import ServerProcess, running, wait_until
 import kvmap
 from kvmap.engine import INF, Changes, Seen
 from kvmap.redis.opening import open_engine
+from kvmap.settings import keep
 
 
 @pytest.fixture
@@ -108,9 +109,7 @@ def test_a_server_that_does_not_answer(own: ServerProcess) -> None:
 
 def test_no_room(server: ServerProcess, client: Any) -> None:
     """A server that has reached its maxmemory takes no entry, whole or in part, and gives any up."""
-    engine = open_engine(
-        server.url, "c", name="d", timeout=0, sync=False, shards=None, change=lambda kept: kept
-    )
+    engine = open_engine(server.url, "c", name="d", timeout=0, sync=False, shards=None, change=keep)
     engine.put_many(dict.fromkeys(range(10), b"1"), INF)
     engine.put("late", b"1", 0.001)
     time.sleep(0.01)

@@ -10,6 +10,7 @@ from servers import ServerProcess
 import kvmap
 from kvmap.redis.layout import Layout
 from kvmap.redis.opening import open_engine
+from kvmap.settings import keep
 
 
 def test_what_redis_cli_shows(server: ServerProcess, client: Any) -> None:
@@ -197,9 +198,7 @@ def test_a_field_without_a_place_is_no_entry_of_an_iteration(
 def test_a_partition_is_that_of_the_disks_bucket(server: ServerProcess, client: Any) -> None:
     from kvmap import keys
 
-    engine = open_engine(
-        server.url, "c", name="p", timeout=0, sync=False, shards=16, change=lambda kept: kept
-    )
+    engine = open_engine(server.url, "c", name="p", timeout=0, sync=False, shards=16, change=keep)
     for key in ("ada", 1, 1.0, (1, "a"), None):
         engine.put(key, b"1", float("inf"))
         assert client.hlen(f"kvmap:{{p:{keys.bucket(key, 15):02x}}}:values") == 1

@@ -278,3 +278,25 @@ def test_a_unix_socket(tmp_path: Any) -> None:
             d["a"] = 1
         with kvmap.open(server.url, name="d") as d:
             assert d["a"] == 1
+
+
+def test_another_codec_than_the_maps_is_refused(server: ServerProcess) -> None:
+    for kept, other in (("json", "extended"), ("extended", "json")):
+        with kvmap.open(server.url, "n", name=kept, codec=kept) as d:
+            d["ada"] = {"$set": 1}
+        for flag in "cwr":
+            with pytest.raises(ValueError, match=f"codec='{other}' is for a new one"):
+                kvmap.open(server.url, flag, name=kept, codec=other, ttl=60)
+            with kvmap.open(server.url, flag, name=kept, codec=kept) as d:
+                assert d.settings == Settings(codec=kept)
+                assert dict(d) == {"ada": {"$set": 1}}
+    with kvmap.open(server.url, "n", name="json", codec="extended") as d:
+        assert d.settings.codec == "extended"
+
+
+def test_a_type_is_refused_before_settings_change(server: ServerProcess) -> None:
+    kvmap.open(server.url, codec="extended").close()
+    with pytest.raises(ValueError, match="type= decides by itself"):
+        kvmap.open(server.url, type=dict[str, int], ttl=60)
+    with kvmap.open(server.url) as d:
+        assert d.settings == Settings(codec="extended")

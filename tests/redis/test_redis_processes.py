@@ -15,6 +15,7 @@ from servers import ServerProcess
 import kvmap
 from kvmap.engine import INF
 from kvmap.redis.opening import open_engine
+from kvmap.settings import keep
 
 INCREMENT = """
 import sys, kvmap
@@ -273,9 +274,7 @@ def test_a_batch_that_is_too_large_writes_nothing(
     server: ServerProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("kvmap.redis.batches.MOST_ARGUMENTS", 100)
-    engine = open_engine(
-        server.url, "c", name="d", timeout=0, sync=False, shards=2, change=lambda kept: kept
-    )
+    engine = open_engine(server.url, "c", name="d", timeout=0, sync=False, shards=2, change=keep)
     with pytest.raises(kvmap.LimitError, match="write them in parts"):
         engine.put_many({"one": b"1", **{str(number): b"1" for number in range(200)}}, INF)
     assert len(engine) == 0

@@ -10,6 +10,7 @@ from servers import ServerProcess
 import kvmap
 from kvmap.engine import INF, Changes, Engine, If, Seen
 from kvmap.redis.opening import open_engine
+from kvmap.settings import keep
 
 
 @pytest.fixture
@@ -22,7 +23,7 @@ def behind(proxy: Proxy, timeout: float = 0) -> Engine:
     """An engine behind the proxy."""
     return open_engine(
         f"redis://127.0.0.1:{proxy.port}/0/d", "c",
-        name=None, timeout=timeout, sync=False, shards=None, change=lambda kept: kept,
+        name=None, timeout=timeout, sync=False, shards=None, change=keep,
     )  # fmt: skip
 
 
