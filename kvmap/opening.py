@@ -135,9 +135,11 @@ def open(
     - `codec`: "json" or "extended". A store that is there keeps its own, and refuses another: move
       the entries with `kvmap load NEW OLD --codec extended`.
 
-    Nothing is made or changed before all of this is checked. Raises StoreLockedError where the store is open elsewhere, NotAStoreError where the path is
+    Nothing is made or changed before all of this is checked.
+
+    Raises StoreLockedError where the store is open elsewhere, NotAStoreError where the path is
     something else, FileNotFoundError with "w" and "r" where there is nothing, and TypeError or
-    ValueError for arguments that make no sense.
+    ValueError for arguments that make no sense or do not fit the store.
 
     >>> import kvmap
     >>> with kvmap.open() as d:
