@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, Protocol
@@ -18,6 +19,13 @@ from kvmap.redis.failures import FAILURES
 
 DEFAULT_TIMEOUT: Final = 5.0
 """Seconds that a call may take where `timeout` is 0."""
+
+
+_FRESH: Final = 0.005
+"""Seconds in which a connection is used again without a look at it, which takes two system calls.
+
+Where the server closed it in between, the call that follows finds out, and is repeated.
+"""
 
 
 class Link(Protocol):
@@ -57,16 +65,17 @@ class Connections:
     def __init__(self, pool: Any, *, is_ours: bool) -> None:
         self._pool = pool
         self._is_ours = is_ours
-        self._idle: deque[Any] = deque()
+        self._idle: deque[tuple[Any, float]] = deque()
+        """Each with the moment of its last use."""
 
     def take(self) -> Any:
         """A connection that is alive, as far as can be seen without asking the server."""
         while self._idle:
             try:
-                connection = self._idle.pop()
+                connection, last_used = self._idle.pop()
             except IndexError:  # another thread was quicker
                 break
-            if _is_quiet(connection):
+            if time.monotonic() - last_used < _FRESH or _is_quiet(connection):
                 return connection
             self.drop(connection)
         try:
@@ -82,7 +91,7 @@ class Connections:
     def give_back(self, connection: Any) -> None:
         """Keep it for the next call. A caller's own pool gets it back at once: it may be bounded."""
         if self._is_ours:
-            self._idle.append(connection)
+            self._idle.append((connection, time.monotonic()))
         else:
             self._pool.release(connection)
 

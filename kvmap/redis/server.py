@@ -117,7 +117,10 @@ class Server:
                 self._refresh()
             elif isinstance(cause, exceptions.AskError):
                 node = cause.host, cause.port
-            elif self._may_pass(cause, was_sent=was_sent) and time.monotonic() + pause < deadline:
+            elif (
+                self._may_pass(cause, was_sent=was_sent and (script.is_write or not pause))
+                and time.monotonic() + pause < deadline
+            ):
                 time.sleep(pause)
                 pause = max(_PAUSE, 2 * pause)
                 self._refresh()
@@ -185,8 +188,9 @@ class Server:
         return reply
 
     def _may_pass(self, error: BaseException, *, was_sent: bool) -> bool:
-        """Whether another attempt may fare better: to learn what became of the call, where it was
-        sent, or while the nodes of a cluster find their places.
+        """Whether another attempt may fare better: while the nodes of a cluster find their places, or
+        to learn what became of a call that was sent. For one that reads, one repeat does: the
+        connection may have been closed long ago.
         """
         if is_timeout(error):
             return False
@@ -210,6 +214,8 @@ class Server:
         """The command as it goes over the wire; `whole`: with the script's source."""
         prefix = self._prefixes.get((script.name, partition))
         if prefix is None or whole:
+            if self.layout.partitions > 1:
+                script = script.for_many()
             if self._clock is not None:
                 script = script.by_clock(self._clock)
             keys = _packed_arguments((b"%d" % len(PARTS), *self.layout.keys(partition)))

@@ -35,10 +35,28 @@ def test_what_redis_cli_shows(server: ServerProcess, client: Any) -> None:
     }
 
 
-def test_a_place_in_the_order_is_the_servers_time(d: kvmap.KVMap[Any, Any], client: Any) -> None:
-    d["a"] = 1
-    ((_, place),) = client.zrange("kvmap:{d:00}:order", 0, -1, withscores=True)
-    assert abs(place / 1e6 - time.time()) < 5
+def test_places_in_the_order(server: ServerProcess, client: Any) -> None:
+    """One partition counts its places; several go by the server's time, so that they can be merged."""
+    with kvmap.open(server.url, name="d") as d, kvmap.open(server.url, name="s", shards=2) as s:
+        d["a"] = 1
+        d.update(b=2, c=3)
+        d.setdefault("d", 4)
+        d.incr("e")
+        with d.transaction():
+            del d["a"]
+            d["a"] = 6
+        d.clear()
+        d["f"] = 7
+        assert client.zrange("kvmap:{d:00}:order", 0, -1, withscores=True) == [('"f"', 7)]
+        s["a"] = 1
+        s.update(b=2, c=3)
+        places = [
+            place
+            for number in range(2)
+            for _, place in client.zrange(f"kvmap:{{s:0{number}}}:order", 0, -1, withscores=True)
+        ]
+        assert len(places) == 3
+        assert all(abs(place / 1e6 - time.time()) < 5 for place in places)
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ local refusal = exceeded(news, bytes + held_bytes, ARGV[5], ARGV[6])
 if refusal then return refusal end
 
 -- Each new entry's place: behind all others of this partition.
-base = base or math.max(place, math.floor(now() * 1000000))
+base = base or last_place()
 if news > 0 then
   for i = start, last, 2 do
     if new[ARGV[i]] then
