@@ -70,7 +70,6 @@ OPEN = {
     "tests/disk/test_interrupt.py::test_an_interrupt_at_each_bytecode[pop_oldest": "putting in order",
     "tests/disk/test_interrupt.py::test_an_interrupt_at_each_bytecode[purge": "putting in order",
     "tests/disk/test_interrupt.py::test_an_interrupt_at_each_bytecode[undone": "entering a block",
-    "tests/disk/test_failed_sync.py::test_what_is_said_to_be_synced": "a cut after EIO is not synced",
     "tests/disk/test_lies.py": "forged places in the order; keys() trusts a hint file",
 }
 """Tests that find something that is not mended yet, by the beginning of their ids, and what it is."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 
 from kvmap.disk.index import Index
 from kvmap.disk.journal import Journal
 from kvmap.disk.records import Entry
 from kvmap.disk.shard import Shard
+from kvmap.disk.shards import Shards
+from kvmap.errors import CorruptStoreError
 from kvmap.keys import Key
 
 
@@ -60,7 +61,9 @@ class Part:
 class Batch:
     """The step in which many records are written."""
 
-    def __init__(self, index: Index, journal: Journal, *, sync: bool, atomic: bool) -> None:
+    def __init__(
+        self, index: Index, shards: Shards, journal: Journal, *, sync: bool, atomic: bool
+    ) -> None:
         self.parts: dict[int, Part] = {}
         self.gone: list[Key] = []
         self.entries: dict[Key, Entry] = {}
@@ -68,6 +71,7 @@ class Batch:
         self.appended = False
         """Whether all of it is in the files."""
         self._index = index
+        self._shards = shards
         self._journal = journal
         self._sync = sync
         self._atomic = atomic
@@ -90,13 +94,24 @@ class Batch:
             self.publish()
         else:
             for part in self.parts.values():
+                part.shard.end, part.shard.live = part.end, part.live
+            try:
+                self._undo()
+            except (OSError, CorruptStoreError):
+                self._shards.postpone(self._undo)
+
+    def _undo(self) -> None:
+        """Cut the shards back. The journal stays until no power cut can bring back a part."""
+        if self._atomic:
+            self._journal.restore(sync=self._sync)
+        for part in self.parts.values():
+            if part.shard.end == part.end:  # else compaction has left out what was appended
                 part.shard.cut(part.end)
-                part.shard.live = part.live
-                if self._sync:
-                    with suppress(OSError):  # a later sync will not forget it
-                        part.shard.sync()
-            if self._atomic:
-                self._journal.remove(sync=self._sync)
+        if self._sync:
+            for part in self.parts.values():
+                self._shards.sync_one(part.shard)
+        if self._atomic:
+            self._journal.remove(sync=self._sync)
 
     def publish(self) -> None:
         """Let readers see all of it at once; may be called again when it was interrupted."""

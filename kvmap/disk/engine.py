@@ -183,7 +183,10 @@ class DiskEngine:
             self._reader.sweep()
 
     def __contains__(self, key: object, /) -> bool:
-        return self._live(key) is not None
+        entry = self._entries.get(key)
+        if entry is None:
+            return not self._index.settled and self._live(key) is not None
+        return len(entry) == UNTIMED or self._live(key) is not None
 
     def deadline(self, key: Key, /) -> float | None:
         entry = self._live(key)
@@ -267,7 +270,7 @@ class DiskEngine:
             index.prepare_all()
         elif not index.all_parsed:
             index.prepare(wanted)
-        if index.deadlines:
+        if index.deadlines.soonest != INF:
             expired = index.expired
             index.sweep()
             index.trim_deadlines()
@@ -325,8 +328,7 @@ class DiskEngine:
 
     def _forget(self) -> None:
         self._index.seq += 1
-        for shard in self._shards.all:
-            shard.forget()
+        self._shards.forget()
         self._index.forget()
         self._use(self.settings)
 

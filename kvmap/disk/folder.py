@@ -102,6 +102,15 @@ class Folder:
             raise CorruptStoreError(self.file_path(name), 0, "not a plain file")
         return None if found is None else found.size
 
+    def stands_for(self, name: str, descriptor: int) -> bool:
+        """Whether a name stands for the file that is open as a descriptor. Two system calls."""
+        with named(self.file_path(name)):
+            found = self.fs.status(self.descriptor, name)
+            return (
+                found is not None
+                and found.identity == self.fs.descriptor_status(descriptor).identity
+            )
+
     def open_file(self, name: str, *, write: bool) -> int:
         """A descriptor of a file that is there.
 

@@ -33,10 +33,12 @@ class Ends(NamedTuple):
 class Journal:
     """The journal of an open store. Whoever calls holds the engine's lock."""
 
-    __slots__ = ("_folder", "removal_unsynced")
+    __slots__ = ("_content", "_folder", "removal_unsynced")
 
     def __init__(self, folder: Folder) -> None:
         self._folder = folder
+        self._content = b""
+        """Of the last batch; empty until its journal is complete."""
         self.removal_unsynced = False
         """Whether a power cut may bring back a journal that was removed."""
 
@@ -47,9 +49,20 @@ class Journal:
             "last": last,
             "ends": [[shard.number, shard.end] for shard in shards],
         }
-        self._folder.write(JOURNAL, sealed(dumps(content)[:-1]), sync=sync)
+        self._content = b""
+        line = sealed(dumps(content)[:-1])
+        self._folder.write(JOURNAL, line, sync=sync)
         if sync:
             self._folder.sync()
+        self._content = line
+
+    def restore(self, *, sync: bool) -> None:
+        """Be there again, where it was removed: the batch that it is about is to be undone."""
+        if self._content:
+            if self._folder.size(JOURNAL) is None:
+                self._folder.replace(JOURNAL, self._content, sync=sync)
+            if sync:
+                self._folder.sync()
 
     def remove(self, *, sync: bool) -> None:
         """The batch is complete, or undone. Harmless where there is no journal."""
@@ -57,6 +70,7 @@ class Journal:
         self._folder.remove(JOURNAL)
         if sync:
             self.sync()
+        self._content = b""
 
     def sync(self) -> None:
         """Return when no power cut can bring a journal back that was removed."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from errno import EIO
 from typing import Final
 
-from kvmap.disk.folder import NEW, Folder, shard_name, write_at
+from kvmap.disk.folder import Folder, shard_name, write_at
 from kvmap.disk.fs import MOST_PARTS, Map, named
 from kvmap.disk.manifest import EMPTY, UNKNOWN, Known
 from kvmap.disk.parser import stretches
@@ -22,6 +22,8 @@ class Shard:
     """The file of one bucket. Whoever calls what changes it holds the engine's lock."""
 
     __slots__ = (
+        "_append_until",
+        "_before_append",
         "_descriptor",
         "_folder",
         "_inherited",
@@ -29,6 +31,7 @@ class Shard:
         "_maps",
         "_synced_before",
         "_tuning",
+        "cut_unsynced",
         "dirty",
         "end",
         "failed",
@@ -52,6 +55,7 @@ class Shard:
         known: Known,
         maps: list[Map | bytes],
         tuning: Tuning,
+        before_append: Callable[[Shard], None] = lambda shard: None,
         *,
         writable: bool,
     ) -> None:
@@ -80,11 +84,16 @@ class Shard:
         """Bytes that the last close has synced."""
         self.failed = False
         """Whether a sync has failed, so that no later one can be trusted with the same file."""
+        self.cut_unsynced = False
+        """Whether a power cut may bring back what was cut off."""
         self.read_until = MOST_BYTES
         """The end of what is read where a crash has left a batch that may not be removed."""
         self.retry_compaction_at = 0
         """How far the file grows before a compaction that failed is tried again."""
         self._folder = folder
+        self._before_append = before_append
+        self._append_until = -1
+        """Where an append may end that needs nothing before: MOST_BYTES, or less than any."""
         self._descriptor = -1
         self._maps = maps
         self._mapped = 0
@@ -163,15 +172,18 @@ class Shard:
         """Bytes of the file; fewer where it ends before `stop`."""
         if stop <= self._mapped:
             return self._maps[self.number][begin:stop]
-        parts: list[bytes] = []
-        with named(self.path):
+        data = b""
+        try:
             while begin < stop and self._descriptor >= 0:
                 part = self._folder.fs.pread(self._descriptor, stop - begin, begin)
                 if not part:
                     break
-                parts.append(part)
+                data = data + part if data else part
                 begin += len(part)
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        except OSError as error:
+            error.filename = self.path
+            raise
+        return data
 
     def stretches(
         self, start: int = 0, end: int | None = None, size: int = 0
@@ -184,7 +196,7 @@ class Shard:
 
     def append(self, line: bytes) -> None:
         """Write whole lines at the end. Where this raises, `cut` is due."""
-        if self.end + len(line) > MOST_BYTES or self._descriptor < 0:
+        if self.end + len(line) > self._append_until:
             self._prepare(len(line))
         self.dirty = True
         try:
@@ -198,7 +210,7 @@ class Shard:
 
     def append_parts(self, parts: Sequence[bytes], size: int) -> None:
         """Write `size` bytes in parts, as `append`; for parts so large that a copy costs more."""
-        if self.end + size > MOST_BYTES or self._descriptor < 0:
+        if self.end + size > self._append_until:
             self._prepare(size)
         self.dirty = True
         fs, at = self._folder.fs, self.end
@@ -220,17 +232,28 @@ class Shard:
 
     def _prepare(self, size: int) -> None:
         self.check_room(size)
+        self._before_append(self)
         if self._descriptor < 0:
             self._folder.remove(self.name)  # nothing is in it
             self._descriptor = self._folder.create_file(self.name)
+        self._append_until = MOST_BYTES
+
+    def hold_appends(self) -> None:
+        """Let the next append wait for what must be done before it."""
+        self._append_until = -1
 
     def cut(self, end: int) -> None:
-        """Take back what was appended past `end`, whether or not that was completed."""
+        """Take back what was appended past `end`, whether or not that was completed.
+
+        The cut is synced before anything else is appended: a power cut might mix what was cut off
+        with what is written there next.
+        """
         if self._descriptor >= 0:
             fs = self._folder.fs
             with named(self.path):
                 if fs.descriptor_status(self._descriptor).size > end:
-                    self.dirty = True
+                    self.hold_appends()
+                    self.dirty = self.cut_unsynced = True
                     fs.truncate(self._descriptor, end)
         self.end = end
 
@@ -253,7 +276,7 @@ class Shard:
                 except BaseException:
                     self.failed = True
                     raise
-            self.dirty = False
+            self.dirty = self.cut_unsynced = False
 
     def _write_again(self) -> None:
         """Write the bytes that a crash has left in their own place.
@@ -274,36 +297,16 @@ class Shard:
 
     # Another file in this one's place
 
-    def create_new(self) -> int:
-        """An empty file beside this one, which may take its place."""
-        self._folder.remove(self.name + NEW)
-        return self._folder.create_file(self.name + NEW)
-
-    def drop_new(self, descriptor: int) -> None:
-        """Remove what `create_new` made."""
-        self._folder.fs.close(descriptor)
-        self._folder.remove(self.name + NEW)
-
-    def rename_new(self) -> None:
-        """Let the name stand for the new file, which is complete and synced."""
-        self._folder.rename(self.name + NEW, self.name)
-
-    def is_named(self, descriptor: int) -> bool:
-        """Whether the shard's name stands for this file."""
-        fs = self._folder.fs
-        found = fs.status(self._folder.descriptor, self.name)
-        return found is not None and found.identity == fs.descriptor_status(descriptor).identity
-
     @property
     def is_current(self) -> bool:
         """Whether the shard's name stands for the file that is open, or for none where none is."""
         if self._descriptor < 0:
             return self._folder.size(self.name) is None
-        return self.is_named(self._descriptor)
+        return self._folder.stands_for(self.name, self._descriptor)
 
     def check_current(self) -> None:
         """Raise CorruptStoreError where the file was removed or replaced. Two system calls."""
-        if self._descriptor >= 0 and not self.is_named(self._descriptor):
+        if self._descriptor >= 0 and not self.is_current:
             raise CorruptStoreError(
                 self.path,
                 0,
@@ -320,7 +323,7 @@ class Shard:
             if old >= 0:
                 self._folder.fs.close(old)
         self.known = UNKNOWN
-        self.failed = self.dirty = self._inherited = False
+        self.failed = self.dirty = self.cut_unsynced = self._inherited = False
         self.retry_compaction_at = 0
         self.end, self.live = end, live
         self.map()
@@ -330,11 +333,12 @@ class Shard:
         self.close()
         self.known = UNKNOWN
         self.loaded = self.parsed = True
-        self.dirty = self.failed = self._inherited = False
+        self.dirty = self.failed = self.cut_unsynced = self._inherited = False
         self.end = self.live = self.last_seq = self.retry_compaction_at = 0
 
     def close(self) -> None:
         """Give up the descriptor and the map; an iterator that has the map can go on with it."""
+        self.hold_appends()
         descriptor, self._descriptor = self._descriptor, -1
         self._maps[self.number] = NO_MAP
         self._mapped = 0

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from kvmap.disk.damage import walk
-from kvmap.disk.folder import Folder, write_at
+from kvmap.disk.folder import NEW, Folder, write_at
 from kvmap.disk.fs import Map, named
 from kvmap.disk.manifest import Known
 from kvmap.disk.parser import Record, Table
 from kvmap.disk.shard import NO_MAP, Shard
-from kvmap.disk.steps import Steps
+from kvmap.disk.steps import Step, Steps
 from kvmap.disk.tuning import Tuning
 from kvmap.errors import CorruptStoreError
 
@@ -18,47 +18,65 @@ from kvmap.errors import CorruptStoreError
 class NewFile:
     """A file that is to take a shard's place; nobody reads it until then."""
 
-    __slots__ = ("_fs", "descriptor", "end", "shard")
+    __slots__ = ("_folder", "descriptor", "end", "shard")
 
     def __init__(self, shard: Shard, folder: Folder) -> None:
         self.shard = shard
         self.end = 0
-        self._fs = folder.fs
-        self.descriptor = shard.create_new()
+        self._folder = folder
+        folder.remove(shard.name + NEW)
+        self.descriptor = folder.create_file(shard.name + NEW)
 
     def append(self, data: bytes) -> None:
         """Write whole lines at the end. Raises OSError where there is no room."""
         with named(self.shard.path):
-            write_at(self._fs, self.descriptor, data, self.end)
+            write_at(self._folder.fs, self.descriptor, data, self.end)
         self.end += len(data)
 
     def sync(self) -> None:
         """Return when all bytes would survive a power cut."""
         with named(self.shard.path):
-            self._fs.sync(self.descriptor)
+            self._folder.fs.sync(self.descriptor)
+
+    def rename(self) -> None:
+        """Let the shard's name stand for this file, which is complete and synced."""
+        self._folder.rename(self.shard.name + NEW, self.shard.name)
+
+    @property
+    def is_in_place(self) -> bool:
+        """Whether the shard's name stands for this file."""
+        return self._folder.stands_for(self.shard.name, self.descriptor)
 
     def drop(self) -> None:
         """Remove it, unless it has taken the shard's place; harmless when that was done before."""
-        if self.descriptor >= 0 and not self.shard.is_named(self.descriptor):
+        if self.descriptor >= 0 and not self.is_in_place:
             descriptor, self.descriptor = self.descriptor, -1
-            self.shard.drop_new(descriptor)
+            self._folder.fs.close(descriptor)
+            self._folder.remove(self.shard.name + NEW)
 
 
 class _Replacement:
-    """The step in which a new file takes a shard's place."""
+    """The step in which a new file takes a shard's place, amid another step or on its own."""
 
-    def __init__(self, new: NewFile, publish: Callable[[], None]) -> None:
+    def __init__(self, new: NewFile, publish: Callable[[], None], around: Step | None) -> None:
         self._new = new
         self._publish = publish
+        self._around = around
 
-    def settle(self) -> None:
+    def finish(self) -> None:
         """What the file system says decides: the name stands for the old file or for the new one."""
         new = self._new
         if new.descriptor >= 0:
-            if new.shard.is_named(new.descriptor):
+            if new.is_in_place:
                 self._publish()
                 new.descriptor = -1  # it is the shard's
             new.drop()
+
+    def settle(self) -> None:
+        """Finish this, and settle what it was a part of."""
+        self.finish()
+        if self._around is not None:
+            self._around.settle()
 
 
 class Shards:
@@ -83,11 +101,12 @@ class Shards:
         self.maps: list[Map | bytes] = [NO_MAP] * len(known)
         """By the shard's number; what readers use without a lock."""
         self.all = [
-            Shard(folder, number, each, self.maps, tuning, writable=writable)
+            Shard(folder, number, each, self.maps, tuning, self._before_append, writable=writable)
             for number, each in enumerate(known)
         ]
         self._steps = steps
         self._before_replace = before_replace
+        self._postponed: Callable[[], None] | None = None
 
     @property
     def live(self) -> int:
@@ -115,13 +134,13 @@ class Shards:
         """
         new.sync()
         self._before_replace(new.shard)
-        before = self._steps.current
-        step = self._steps.current = _Replacement(new, publish)
+        around = self._steps.current
+        step = self._steps.current = _Replacement(new, publish, around)
         try:
-            new.shard.rename_new()
+            new.rename()
         finally:
-            step.settle()
-        self._steps.current = before
+            step.finish()
+            self._steps.current = around
 
     def rewrite(self, shard: Shard) -> None:
         """Write a shard whose sync has failed to a new file, byte by byte, and sync that.
@@ -143,8 +162,26 @@ class Shards:
 
         self.replace(shard, parts())
 
+    def postpone(self, work: Callable[[], None]) -> None:
+        """Let this be done before the next append, the next sync or the close; it may fail again."""
+        self._postponed = work
+        for shard in self.all:
+            shard.hold_appends()
+
+    def do_postponed(self) -> None:
+        """Do what was postponed. Raises OSError where it fails; it stays postponed then."""
+        if self._postponed is not None:
+            self._postponed()
+            self._postponed = None
+
+    def _before_append(self, shard: Shard) -> None:
+        self.do_postponed()
+        if shard.cut_unsynced:
+            self.sync_one(shard)
+
     def sync(self) -> None:
         """Return when all records, and the names of the shards' files, would survive a power cut."""
+        self.do_postponed()
         for shard in self.all:
             self.sync_one(shard)
         self.folder.sync()
@@ -155,6 +192,12 @@ class Shards:
             self.rewrite(shard)
         shard.sync()
         self.folder.sync()
+
+    def forget(self) -> None:
+        """All files were removed: the shards are empty."""
+        self._postponed = None
+        for shard in self.all:
+            shard.forget()
 
     def close(self) -> None:
         """Give up all descriptors and maps."""

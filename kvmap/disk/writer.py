@@ -209,7 +209,7 @@ class Writer:
 
         Not `atomic`: a kill may leave some of it done.
         """
-        batch = Batch(self._index, self._journal, sync=self._sync, atomic=atomic)
+        batch = Batch(self._index, self._shards, self._journal, sync=self._sync, atomic=atomic)
         first = self._index.seq + 1
         self._add_tombstones(batch, gone)
         self._add_records(batch, written, gone)
@@ -218,6 +218,7 @@ class Writer:
         self._check_now_and_then(last, [part.shard for part in parts])
         for part in parts:
             part.shard.check_room(part.size)
+        self._shards.do_postponed()
         self._steps.current = batch
         if atomic:
             if self._sync:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import random
 from collections.abc import Callable
-from itertools import islice
+from itertools import count, islice
 from typing import Any
 
 import pytest
@@ -14,6 +14,7 @@ from helpers import SOAK
 from model import Contents, Model, contents, steps, take
 from on_disk import open_on
 from simulated import Choice, Disk, choices
+from works import SMALL, Work, delete_many, made, transaction, update
 
 RUNS = 40 if SOAK else 3
 SHARD = "/store/shards/00.jsonl"
@@ -115,6 +116,89 @@ def test_a_synced_write_that_fails_is_not_there_and_the_next_one_is() -> None:
         d["third"] = 3
         for choice in choices(random.Random(1), disk.moment + 1, 5):
             assert left(disk, choice) == {"first": 1, "third": 3}
+
+
+@pytest.mark.parametrize("sync", [True, False], ids=["sync", "no sync"])
+@pytest.mark.parametrize("failures", [1, 3])
+def test_a_write_after_one_that_failed_is_never_mixed_with_it(failures: int, sync: bool) -> None:
+    """Once, what had been cut off was overwritten before the cut was on disk: a damaged record."""
+    chance = random.Random(failures)
+    disk = Disk()
+    with open_on(disk, shards=1, sync=sync) as d:
+        d["first"] = 1
+        d.sync()
+        if sync:
+            left_to_fail = iter([True] * failures)
+            disk.sync_fails = lambda call: call == "sync" and next(left_to_fail, False)
+        else:
+            disk.capacity = sum(map(len, disk.state().values())) + 2000
+        for number in range(failures):
+            with pytest.raises(OSError, match="error|space"):
+                d["second"] = str(number) * 3000
+        disk.capacity = None
+        new = "y" * 3000
+
+        def look(call: str) -> None:
+            for choice in choices(chance, disk.moment + 1, 5):
+                found = left(disk, choice)
+                assert found.pop("first") == 1
+                assert found.pop("third", new) == new
+                assert found in ({}, {"second": "0" * 3000})
+
+        for _ in range(5):
+            disk.happened = look
+            d["third"] = new
+        disk.happened = lambda call: None
+        d.sync()
+        assert left(disk) == {"first": 1, "third": new}
+
+
+@pytest.mark.parametrize("times", [1, 2, 1000], ids=["once", "twice", "from then on"])
+@pytest.mark.parametrize("work", [update, delete_many, transaction], ids=lambda work: work.__name__)
+def test_a_batch_whose_sync_fails_is_done_or_not_after_a_kill_and_a_power_cut(
+    work: Work, times: int
+) -> None:
+    chance = random.Random(times)
+    done = made()
+    with open_on(done, tuning=SMALL) as d:
+        before = contents(d)
+        work(d)
+        after = contents(d)
+    for at in count():
+        disk, syncs = made(), count()
+        d = open_on(disk, sync=True, tuning=SMALL)
+        d["key 7"] = [7] * 3  # the manifest says that the store is in use
+        failed = False
+
+        def fails(call: str) -> bool:
+            nonlocal failed
+            found = at <= next(syncs) < at + times
+            failed = failed or found
+            return found
+
+        def look(call: str) -> None:
+            for choice in (None, *choices(chance, disk.moment + 1, 3)):
+                with open_on(disk.copy(choice), tuning=SMALL) as left:
+                    assert contents(left) in (before, after), (at, call)
+
+        disk.sync_fails, disk.happened = fails, look
+        try:
+            work(d)
+        except OSError:
+            assert contents(d) == before, "an error means that nothing was done"
+        else:
+            assert contents(d) == after
+        look("the end")
+        disk.sync_fails, disk.happened = lambda call: False, lambda call: None
+        held = contents(d)
+        d["later"] = 1
+        d.update(one=1, two=2)
+        expected = {**{key: value for key, value, _ in held}, "later": 1, "one": 1, "two": 2}
+        assert left(disk) == expected
+        d.close()
+        assert left(disk) == expected
+        if not failed:
+            break
 
 
 @pytest.mark.parametrize("call", ["sync", "sync_directory"])
