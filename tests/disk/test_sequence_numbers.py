@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from orjson import loads
+from orjson import dumps, loads
 from stores import Store
 
+from kvmap.disk.records import sealed
 from kvmap.keys import bucket
 
 SHARDS = 4
@@ -56,4 +57,22 @@ def test_a_write_after_an_open_is_the_newest(kept: Store, end: str, last: int, f
     assert d[keys[first]] == "newest"
     assert list(d) == [*keys, "first"]
     kept.check(d)
+    d.close()
+
+
+def test_a_shard_that_is_loaded_counts_more_than_the_manifest(kept: Store) -> None:
+    d = kept.open(shards=1)
+    for step in range(3):
+        d["first"] = step
+    path = d.path
+    d.close()
+    content = loads((path / "kvmap.json").read_bytes())
+    del content["crc"]
+    assert content["seq"] == 3
+    (path / "kvmap.json").write_bytes(sealed(dumps({**content, "seq": 1})[:-1]))
+    d = kept.open()
+    d["first"] = "after"
+    assert [number for _, number in numbers(path)] == [1, 2, 3, 4]
+    d = kept.life()["killed"](d)
+    assert dict(d) == {"first": "after"}
     d.close()
