@@ -20,22 +20,19 @@ class Deadlines:
     far more deadlines than there are entries.
     """
 
-    __slots__ = ("_heap",)
+    __slots__ = ("_heap", "soonest")
 
     def __init__(self) -> None:
         self._heap: list[_Item] = []
+        self.soonest = INF
+        """No deadline comes before this moment; INF where there is none."""
 
     def __len__(self) -> int:
         return len(self._heap)
 
-    @property
-    def soonest(self) -> float:
-        """No deadline comes before this moment; INF where there is none."""
-        first = self._heap[:1]  # a copy: another thread may take it out meanwhile
-        return first[0][0] if first else INF
-
     def push(self, deadline: float, place: int, key: Key) -> None:
         """Add a deadline. O(log n)."""
+        self.soonest = min(self.soonest, deadline)
         heappush(self._heap, (deadline, place, key))
 
     def due(self, now: float) -> Iterator[_Item]:
@@ -44,6 +41,7 @@ class Deadlines:
         while heap and heap[0][0] <= now:
             yield heap[0]
             heappop(heap)
+            self.soonest = heap[0][0] if heap else INF
 
     def until(self, moment: float) -> Iterator[_Item]:
         """The deadlines up to `moment`, in no order; none is removed. O(those deadlines)."""
@@ -58,4 +56,7 @@ class Deadlines:
         """Hold these deadlines alone, each a tuple as `push` takes it. O(n)."""
         heap = list(items)
         heapify(heap)
+        soonest = heap[0][0] if heap else INF
+        self.soonest = min(self.soonest, soonest)  # never too late, whatever comes in between
         self._heap = heap
+        self.soonest = soonest

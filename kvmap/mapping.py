@@ -87,8 +87,7 @@ class KVMap(DictMethods[K, V]):
     # Reading
 
     def __getitem__(self, key: K) -> V:
-        state = self._blocks.view() if self._open_blocks else self._engine
-        text = state.get(key)
+        text = (self._blocks.view() if self._open_blocks else self._engine).get(key)
         if text is None:
             return self._missing(key)
         if self._writeback is not None:
@@ -120,10 +119,11 @@ class KVMap(DictMethods[K, V]):
         raise KeyError(key)
 
     def __contains__(self, key: object) -> bool:
-        found = key in (self._blocks.view() if self._open_blocks else self._engine)
-        if not found:
+        if key in (self._blocks.view() if self._open_blocks else self._engine):
+            return True
+        if self._promised is not None:
             self._was_missing(key)
-        return found
+        return False
 
     def _was_missing(self, key: object) -> None:
         """A caller has got no entry for the key: from now on nobody gets its value."""
@@ -147,7 +147,8 @@ class KVMap(DictMethods[K, V]):
         text = (self._blocks.view() if self._open_blocks else self._engine).get(key)
         if text is not None:
             return self._value(key, text)
-        self._was_missing(key)
+        if self._promised is not None:
+            self._was_missing(key)
         return default
 
     def get_many(self, keys: Iterable[K], /) -> dict[K, V]:
@@ -430,7 +431,7 @@ class KVMap(DictMethods[K, V]):
     # Removing entries
 
     def __delitem__(self, key: K) -> None:
-        if not self._blocks.writer().delete(key):
+        if not (self._blocks.writer() if self._open_blocks else self._engine).delete(key):
             self._was_missing(key)
             raise KeyError(key)
         self._changed(key)

@@ -248,7 +248,8 @@ class MemoryEngine:
         growth = -sum([entry[3] for entry in gone.values()])
         new: dict[Key, Entry] = {}
         inserted = 0
-        for key, (text, moment) in written.items():
+        for key, (given, moment) in written.items():
+            text = b"%b" % given  # a copy: what orjson returns keeps the 4 KB it was written into
             there = None if key in gone else self._entries.get(key)
             if there is None:
                 inserted += 1

@@ -76,7 +76,11 @@ def encode_many(values: list[Any]) -> list[bytes]:
     [b'1', b'{"name":"Ada"}']
     """
     try:
-        texts = [dumps(value, None, _OPTIONS) for value in values]
+        # Small ones are copied: what orjson returns keeps the kilobytes that it was written into.
+        texts = [
+            b"%b" % text if len(text) < _SMALL else text
+            for text in (dumps(value, None, _OPTIONS) for value in values)
+        ]
     except JSONEncodeError:
         return list(map(encode, values))
     if sum(map(len, texts)) < _SMALL * len(texts) and _is_plain_at_length(values, texts):

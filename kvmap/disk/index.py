@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from typing import Any
 from zlib import crc32
 
@@ -99,9 +98,10 @@ class Index:
         """
         start, end, seed, crc, number = unpack_value(entry)
         if number <= self._shards.mask and (shard := self._shards.all[number]).parsed:
-            data: bytes = b""
-            with suppress(OSError):  # compaction may have closed the file meanwhile
-                data = shard.read(start, end)
+            try:
+                data: bytes = shard.read(start, end)
+            except OSError:  # compaction may have closed the file meanwhile
+                data = b""
             if crc32(data, seed) == crc:
                 if shard.outgrown:
                     with self.gate:
