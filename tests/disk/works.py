@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import pytest
@@ -23,8 +24,13 @@ SMALL = Tuning(
 ENTRIES = {f"key {i}": [i] * 3 for i in range(8)}
 
 
-def made(shards: int = 4) -> Disk:
+def made(shards: int = 2) -> Disk:
     """A disk with a closed store: `ENTRIES`, and "timed"."""
+    return _made(shards).copy()
+
+
+@cache
+def _made(shards: int) -> Disk:
     disk = Disk()
     with open_on(disk, shards=shards) as d:
         d.update(dict.fromkeys(ENTRIES, "older"))
