@@ -21,6 +21,7 @@ STYLE = """
 .kvmap { fill: #bf4b00; font-weight: 600 }
 .floor { fill: #8c959f }
 .engine { fill: #2f6fbd }
+.extra { fill: #2f6fbd; fill-opacity: .45 }
 .dict-like { fill: #7fa8d6 }
 .cut { stroke: #fff; stroke-width: 2 }
 @media (prefers-color-scheme: dark) {
@@ -28,6 +29,7 @@ STYLE = """
   .kvmap { fill: #ff8b3d }
   .floor { fill: #767e88 }
   .engine { fill: #5a9bea }
+  .extra { fill: #5a9bea }
   .dict-like { fill: #3f71ab }
   .cut { stroke: #0d1117 }
 }
@@ -40,9 +42,10 @@ LEGEND = (
 )
 
 
-def chart(result: Mapping[str, Any], operations: Sequence[str] = OPERATIONS) -> str:
-    """The ratios of the result's first run as an SVG document, with a panel for each operation."""
-    run = result["runs"][0]
+def chart(
+    result: Mapping[str, Any], run: Mapping[str, Any], operations: Sequence[str] = OPERATIONS
+) -> str:
+    """The ratios of one of the result's runs as an SVG document, a panel for each operation."""
     table: Table = run["medians"]
     what = f"{run['keys']:,} records of {run['size']:,} B of JSON"
     parts = [
@@ -58,7 +61,7 @@ def chart(result: Mapping[str, Any], operations: Sequence[str] = OPERATIONS) -> 
         y = top + place // 2 * height
         parts.append(f'<g transform="translate({x:g} {y:g})">{_panel(row, table)}</g>')
     total = top + (len(operations) + 1) // 2 * height
-    for line in _notes(result, what):
+    for line in _notes(result, run, what):
         parts.append(text(MARGIN, total, line, "faint"))
         total += LINE
     title = f"Time per operation, as a multiple of kvmap's: {what}"
@@ -76,14 +79,15 @@ def _legend(y: float) -> str:
     return "".join(parts)
 
 
-def _notes(result: Mapping[str, Any], what: str) -> list[str]:
+def _notes(result: Mapping[str, Any], run: Mapping[str, Any], what: str) -> list[str]:
     """What must be known to trust the picture."""
-    run = result["runs"][0]
     fewer = [name for name, held in run["held"].items() if held < run["keys"]]
     notes = [f"{what}, medians of {run['rounds']} rounds.", result["python"], result["system"]]
     notes[1:] = [", ".join(notes[1:]) + "."]
     if fewer:
         notes += [f"With fewer records: {', '.join(fewer)}."]
+    if "writemap" in run["medians"]:
+        notes += ["writemap: LMDB with writemap=True, not safe on a full disk."]
     return notes
 
 

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import random
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, process_time, thread_time
 from typing import Any
 
-from orjson import dumps
-
-from benchmarking.contestants import CONTESTANTS, Contestant
+from benchmarking.contestant import Contestant
+from benchmarking.contestants import CONTESTANTS
 from benchmarking.records import Records
 
 BATCH = 4096  # what is prepared ahead of the clock stays small enough for the processor's cache
 MICRO, MILLI, MEGA = 1e6, 1e3, 1e6
+UNLIMITED = 1e9  # seconds
 
 Figures = dict[str, float]
 
@@ -26,49 +25,20 @@ Figures = dict[str, float]
 class Job:
     """What one process is to measure."""
 
-    part: str  # a contestant's name, or a part of `scale`
+    part: str  # a contestant's name, or that of a function in PARTS
     keys: int
     size: int
     ops: int  # of each operation, at most
     seconds: float  # for each operation, about at most
     seed: int
     scatter: bool = False
+    cpu: bool = False  # processor time instead of the wall clock
+    store: str = "kvmap"  # the contestant that a part is about
 
 
 def measure(job: Job, path: Path) -> dict[str, Any]:
     """All figures of one contestant: microseconds per operation, bytes of memory and disk."""
     return _Run(job, path).all()
-
-
-def measure_sync(job: Job, path: Path) -> dict[str, Any]:
-    """Time `sync=True` sets and, in turns with them, appends of the same bytes, each synced."""
-    import kvmap
-
-    records = Records(job.size)
-    with kvmap.open(path / "store") as store:
-        store.update(records.pairs(range(1000)))
-    line = b"%b\n" % dumps(
-        {"key": records.key(0), "seq": 1, "value": records.value(0), "crc": "0" * 8}
-    )
-    sets: list[float] = []
-    appends: list[float] = []
-    file = os.open(path / "appended", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    deadline = perf_counter() + 4 * job.seconds
-    with kvmap.open(path / "store", sync=True) as store:
-        for key, value in records.pairs(range(1000, 1400)):
-            start = perf_counter()
-            store[key] = value
-            between = perf_counter()
-            os.write(file, line)
-            os.fdatasync(file)
-            appends.append(perf_counter() - between)
-            sets.append(between - start)
-            if between > deadline:
-                break
-    os.close(file)
-    half = len(sets) // 2  # by then most shards have reserved their space
-    figures = {"set, sync=True": statistics.median(sets[half:]) * MICRO}
-    return {"figures": figures | {"one fdatasync": statistics.median(appends[half:]) * MICRO}}
 
 
 class _Run:
@@ -83,6 +53,9 @@ class _Run:
         # Time runs out for the slow ones alone; the others hold all keys and do all operations.
         self.slow = CONTESTANTS[job.part].kind == "dict-like"
         self.seconds = job.seconds * (1 if self.slow else 10)
+        # sqlitedict works in a thread of its own; what an engine's threads do is not charged.
+        cpu_time = process_time if self.slow else thread_time
+        self.clock = cpu_time if job.cpu else perf_counter
         json_bytes = self.records.json_bytes(job.keys + job.ops)
         self.store: Contestant = CONTESTANTS[job.part](path, json_bytes)
 
@@ -129,7 +102,8 @@ class _Run:
         store, records = self.store, self.records
         # All are warm before the clock starts: the first `len`, and the first gets, load something.
         store.length((0,))
-        timed(store.get, self.some(BATCH), records.keys, self.job.seconds)
+        warm = self.job.seconds if self.slow else UNLIMITED
+        timed(store.get, self.some(BATCH), records.keys, warm)
         self.time("len", range(1000), store.length, list, seconds=self.job.seconds)
         self.time("get", self.some(), store.get, records.keys)
         self.time("get missing", self.some(), store.get_missing, records.missing)
@@ -164,7 +138,7 @@ class _Run:
         seconds: float | None = None,
     ) -> int:
         """Time `operation`; one number counts for `each` records. Return how many were done."""
-        spent, done = timed(operation, numbers, prepare, seconds or self.seconds)
+        spent, done = timed(operation, numbers, prepare, seconds or self.seconds, self.clock)
         self.figures[name] = spent / (done * each) * MICRO
         if done < len(numbers):
             self.sampled[name] = done
@@ -190,12 +164,15 @@ class _Run:
         deadline = perf_counter() + self.seconds
         numbers = self.some()
         for start in range(0, len(numbers), 64):
-            yield from ([one] for one in prepare(numbers[start : start + 64]))
-            if perf_counter() > deadline:
-                break
+            for one in prepare(numbers[start : start + 64]):
+                yield [one]
+                if perf_counter() > deadline:
+                    return
 
     def affordable(self, name: str, micros: float, wanted: int) -> int:
         """As many as take a few times the seconds granted, if each takes `micros`."""
+        if self.store.whole_file:
+            return wanted
         count = min(wanted, max(1000, int(2 * self.seconds / micros * MICRO)))
         if count < wanted:
             self.sampled[name] = count
@@ -213,16 +190,18 @@ def timed(
     numbers: Sequence[int],
     prepare: Callable[[Sequence[int]], Sequence[Any]],
     seconds: float,
+    clock: Callable[[], float] = perf_counter,
 ) -> tuple[float, int]:
     """Run batches, made ready outside the clock, for so many seconds. Return the time and count."""
-    spent, done, size = 0.0, 0, 1
-    while done < len(numbers) and spent < seconds:
+    spent, passed, done, size = 0.0, 0.0, 0, 1
+    while done < len(numbers) and passed < seconds:
         batch = prepare(numbers[done : done + size])
-        start = perf_counter()
+        began, start = perf_counter(), clock()
         operation(batch)
-        spent += perf_counter() - start
+        spent += clock() - start
+        passed += perf_counter() - began
         done += len(batch)
-        left = int((seconds - spent) * done / spent) + 1
+        left = int((seconds - passed) * done / passed) + 1
         size = min(4 * size, BATCH, left)
     return spent, done
 

@@ -10,15 +10,17 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, thread_time
 from typing import Any
 
-from benchmarking.contestants import KVMap
+from benchmarking.contestant import Contestant
+from benchmarking.dicts import KVMap, PlainDict
 from benchmarking.measure import (
     BATCH,
     MEGA,
     MICRO,
     MILLI,
+    UNLIMITED,
     Figures,
     Job,
     anonymous_memory,
@@ -37,7 +39,7 @@ def at_size(job: Job, path: Path) -> Figures:
     store.open()
     fill(store.update, records, range(job.keys))
     figures = {"load, s": perf_counter() - start}
-    grown = (anonymous_memory() or 0) - before
+    most = anonymous_memory() or 0
     start = perf_counter()
     store.close()
     figures["close, s"] = perf_counter() - start
@@ -53,23 +55,39 @@ def at_size(job: Job, path: Path) -> Figures:
     opening("open + full len, s", lambda: store.length((0,)), 1)
     store.close()
     opening("open + full iteration, s", lambda: sum(1 for _ in store.db), 1)
-    grown = max(grown, (anonymous_memory() or 0) - before)
-    figures["memory, MB"] = grown / MEGA
+    most = max(most, anonymous_memory() or 0)
+    figures["memory growth, MB"] = (most - before) / MEGA
+    figures["RssAnon, MB"] = most / MEGA
+    figures |= growth(job, records, store)
+    store.close()
+    return figures
 
+
+def at_size_of_dict(job: Job, path: Path) -> Figures:
+    """The same operations of a plain dict of JSON: it slows down too, as memory gets larger."""
+    records, store = Records(job.size, scatter=job.scatter), PlainDict(path, 0)
+    store.open()
+    fill(store.update, records, range(job.keys))
+    return growth(job, records, store)
+
+
+def growth(job: Job, records: Records, store: Contestant) -> Figures:
+    """The time of an operation on a few of all the keys that are there."""
+    figures: Figures = {}
+    clock = thread_time if job.cpu else perf_counter
     rng, few = random.Random(job.seed), min(job.ops, job.keys // 2)
 
     def rate(name: str, operation: Callable[[Any], object], prepare: Any, numbers: Any) -> None:
-        seconds, done = timed(operation, numbers, prepare, 10 * job.seconds)
+        seconds, done = timed(operation, numbers, prepare, 10 * job.seconds, clock)
         figures[name] = seconds / done * MICRO
 
     some = rng.choices(range(job.keys), k=few)
-    timed(store.get, some, records.keys, job.seconds)  # a warm start at either size
+    timed(store.get, some, records.keys, UNLIMITED)  # a warm start at either size
     rate("get", store.get, records.keys, some)
     rate("set", store.set, records.pairs, range(job.keys, job.keys + few))
     rate("overwrite", store.set, records.pairs, some)
     rate("delete", store.delete, records.keys, rng.sample(range(job.keys), few))
     rate("len", store.length, list, range(1000))
-    store.close()
     return figures
 
 
@@ -117,7 +135,7 @@ def small(job: Job, path: Path) -> Figures:
         store.update(records.pairs(range(64)))
     blocks, size = disk_bytes(path / "small")
     took: list[float] = []
-    for number in range(50):
+    for number in range(min(50, job.ops // 10)):
         key, value = records.pairs([number])[0]
         start = perf_counter()
         with kvmap.open(path / "small") as store:
@@ -186,12 +204,15 @@ def imports(job: Job, path: Path) -> Figures:
     # With bytecode that the first run leaves behind, as a package has that was installed.
     command = [sys.executable, "-X", f"pycache_prefix={path}", "-c", code]
     env = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
-    took = [float(subprocess.check_output(command, env=env, text=True)) for _ in range(11)]
+    took = [
+        float(subprocess.check_output(command, env=env, text=True))
+        for _ in range(min(11, 2 + job.ops // 200))
+    ]
     return {"import, ms": statistics.median(took[1:]) * MILLI}
 
 
 PARTS: dict[str, Callable[[Job, Path], Figures]] = {
-    part.__name__: part for part in (at_size, churn, small, readers, imports)
+    part.__name__: part for part in (at_size, at_size_of_dict, churn, small, readers, imports)
 }
 
 
