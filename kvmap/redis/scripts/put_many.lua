@@ -8,74 +8,83 @@ local ttl, count, base = ARGV[3], tonumber(ARGV[7]), tonumber(ARGV[8])
 local distances = ARGV[9] ~= '' and cjson.decode(ARGV[9])
 local start, last = 10, 9 + 2 * count
 local any_deadlines = call('EXISTS', deadlines) == 1
-local new, bytes, held_bytes, expired = {}, 0, 0, 0
-for i = start, last, 2 do
+local any_entries = call('EXISTS', values) == 1
+local new, is_new = {}, {}  -- indexes of the entries that are new; fields
+local bytes, held_bytes, expired = 0, 0, 0
+
+-- What is there of one entry that has a place in the order.
+local function look_at(i)
   local field = ARGV[i]
   local held = entry_size(field)
-  bytes = bytes + #field + #ARGV[i + 1]
-  if held == 0 then
-    new[field] = true
-  elseif any_deadlines and has_expired(field) then
-    new[field] = true
+  bytes = bytes - held
+  if held > 0 and not (any_deadlines and has_expired(field)) then return end
+  new[#new + 1], is_new[field] = i, true
+  if held > 0 then
     expired = expired + 1
-    bytes = bytes - held
     held_bytes = held_bytes + held
-  else
-    bytes = bytes - held
   end
 end
-local news = 0
-for _ in pairs(new) do news = news + 1 end
-local refusal = exceeded(news, bytes + held_bytes, ARGV[5], ARGV[6])
+
+for first = start, last, 2000 do
+  local upto = math.min(first + 1999, last)
+  local fields, found_places = {}, {}
+  for i = first, upto, 2 do fields[#fields + 1] = ARGV[i] end
+  if any_entries then found_places = call('ZMSCORE', order, unpack(fields)) end
+  for i = first, upto, 2 do
+    bytes = bytes + #ARGV[i] + #ARGV[i + 1]
+    if found_places[(i - first) / 2 + 1] then
+      look_at(i)
+    else
+      new[#new + 1], is_new[ARGV[i]] = i, true
+    end
+  end
+end
+local refusal = exceeded(#new, bytes + held_bytes, ARGV[5], ARGV[6])
 if refusal then return refusal end
 
 -- Each new entry's place: behind all others of this partition.
 base = base or last_place()
-if news > 0 then
-  for i = start, last, 2 do
-    if new[ARGV[i]] then
-      local index = (i - start) / 2 + 1
-      place = math.max(place + 1, base + (distances and distances[index] or index))
-      new[ARGV[i]] = place
-    end
-  end
+local places = {}
+for number, i in ipairs(new) do
+  local index = (i - start) / 2 + 1
+  place = math.max(place + 1, base + (distances and distances[index] or index))
+  places[number] = place
 end
 local answer = string.format('%.0f', base)
 begin(bytes, answer)
 if expired > 0 then call('HINCRBY', state, 'expired', expired) end
 
 for first = start, last, 2000 do
-  local upto = math.min(first + 1999, last)
-  call('HSET', values, unpack(ARGV, first, upto))
-  local places, fields, some_forms = {}, {}, call('EXISTS', forms) == 1
-  for i = first, upto, 2 do
-    local field = ARGV[i]
-    fields[#fields + 1] = field
-    if new[field] then
-      places[#places + 1] = new[field]
-      places[#places + 1] = field
-      if some_forms then call('HDEL', forms, field) end
+  call('HSET', values, unpack(ARGV, first, math.min(first + 1999, last)))
+end
+
+-- Calls a command with some of these entries at a time, each after what `before` has for it.
+local function for_each(command, key, indexes, before)
+  for first = 1, #indexes, 1000 do
+    local arguments = {}
+    for number = first, math.min(first + 999, #indexes) do
+      if before then arguments[#arguments + 1] = before[number] or before.all end
+      arguments[#arguments + 1] = ARGV[indexes[number]]
     end
-  end
-  if #places > 0 then call('ZADD', order, unpack(places)) end
-  if ttl == 'keep' then
-    local deadline = deadline_after(ARGV[4])
-    for _, field in ipairs(fields) do
-      if new[field] and (deadline or any_deadlines) then set_deadline(field, deadline) end
-    end
-  elseif ttl ~= 'inf' then
-    local scores, deadline = {}, deadline_after(ttl)
-    for _, field in ipairs(fields) do
-      scores[#scores + 1] = deadline
-      scores[#scores + 1] = field
-    end
-    call('ZADD', deadlines, unpack(scores))
-  elseif any_deadlines then
-    call('ZREM', deadlines, unpack(fields))
+    call(command, key, unpack(arguments))
   end
 end
+
+for_each('ZADD', order, new, places)
+if call('EXISTS', forms) == 1 then for_each('HDEL', forms, new) end
+local timed = new
+if ttl ~= 'keep' then
+  timed = {}
+  for i = start, last, 2 do timed[#timed + 1] = i end
+end
+local deadline = deadline_after(ttl == 'keep' and ARGV[4] or ttl)
+if deadline then
+  for_each('ZADD', deadlines, timed, {all = deadline})
+elseif any_deadlines then
+  for_each('ZREM', deadlines, timed)
+end
 for i = last + 1, #ARGV, 2 do
-  if new[ARGV[i]] then call('HSET', forms, ARGV[i], ARGV[i + 1]) end
+  if is_new[ARGV[i]] then call('HSET', forms, ARGV[i], ARGV[i + 1]) end
 end
 tidy()
 return answer
