@@ -56,6 +56,8 @@ def main() -> int:
     result = saved(options, say) if options.saved else measured(options, say)
     if options.plot:
         write(options.plot, chart(result, run_to_plot(options, result), options.panels))
+    if options.markdown:
+        write(options.markdown, report.markdown(result))
     if options.json:
         write(options.json, json.dumps(result, indent=1) + "\n")
     parts = [*result["runs"], *([result["scale"]] if "scale" in result else [])]
@@ -158,6 +160,7 @@ def parse() -> argparse.Namespace:
     add("--check", action="store_true", help="exit with 1 where a limit is missed")
     add("--json", metavar="FILE", help="all figures, for machines; - for stdout")
     add("--from", metavar="FILE", dest="saved", help="figures of an earlier --json, not measured")
+    add("--markdown", metavar="FILE.md", help="the tables as Markdown")
     add("--plot", metavar="FILE.svg", help="a chart of the first run, or of the one of --size")
     add(
         "--panels",

@@ -101,7 +101,9 @@ def test_a_saved_run_is_shown_checked_and_drawn_without_measuring(tmp_path: Path
     (tmp_path / "all.json").write_text(json.dumps(result))
 
     chart = tmp_path / "chart.svg"
+    page = tmp_path / "tables.md"
     saved = ("--from", str(tmp_path / "all.json"), "--size", "16000", "--plot", str(chart))
+    saved += ("--markdown", str(page))
     done = benchmark(tmp_path, *saved, "--check")
 
     assert first.stderr == ""
@@ -110,6 +112,8 @@ def test_a_saved_run_is_shown_checked_and_drawn_without_measuring(tmp_path: Path
     assert re.search(r"^len +11.0 us +10  MISS$", done.stdout, re.MULTILINE)
     assert re.search(r"^reopen \+ len .* 15  (pass|MISS)$", done.stdout, re.MULTILINE)
     assert "12,345 records of 16,000 B" in chart.read_text(encoding="utf-8")
+    assert "| µs; 12,345 of 16,000 B | kvmap | dict |" in page.read_text(encoding="utf-8")
+    assert "| len | 11.0 | 0." in page.read_text(encoding="utf-8")
 
 
 def test_at_size_every_part_is_measured_and_checked(tmp_path: Path, limits: ModuleType) -> None:

@@ -107,6 +107,34 @@ def show_written(table: Mapping[str, Figures]) -> str:
     return _grid("bytes written per byte set", rows, table, {})
 
 
+def markdown(result: Mapping[str, Any]) -> str:
+    """The figures as tables for a page: one for each run, and one of bytes written."""
+    tables = [
+        _markdown(
+            f"µs; {run['keys']:,} of {run['size']:,} B", OPERATIONS, run["medians"], run["sampled"]
+        )
+        for run in result["runs"]
+    ]
+    if written := result.get("scale", {}).get("written"):
+        rows = list(dict.fromkeys(row for figures in written.values() for row in figures))
+        tables.append(_markdown("bytes written per byte set", rows, written, {}))
+    return "\n\n".join(tables) + "\n"
+
+
+def _markdown(
+    title: str, rows: Sequence[str], table: Table, marked: Mapping[str, Mapping[str, int]]
+) -> str:
+    lines = [f"| {title} | {' | '.join(table)} |", "|---" + "|---:" * len(table) + "|"]
+    for row in rows:
+        cells = [
+            (_number(figures[row]) if row in figures else "")
+            + ("\\*" if row in marked.get(name, {}) else "")
+            for name, figures in table.items()
+        ]
+        lines.append(f"| {row} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def show_checks(checks: Sequence[Mapping[str, Any]]) -> str:
     lines = [f"{'':<56}{'measured':>12}{'at most':>10}"]
     for check in checks:
