@@ -20,7 +20,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     # Before any file of tests is imported, for their numbers of cases depend on it.
-    helpers.SOAK = helpers.SOAK or config.getoption("--long")
+    helpers.LONG = config.getoption("--long")
 
 
 @pytest.fixture

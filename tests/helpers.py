@@ -22,8 +22,8 @@ ROOT = Path(__file__).parent.parent
 PATIENCE = 60.0
 """Seconds after which a test calls it a hang."""
 
-SOAK = os.environ.get("KVMAP_SOAK") == "1"
-"""Whether to take the minutes that thousands of cases need."""
+LONG = False
+"""Whether to take the minutes that thousands of cases need: set by the option `--long`."""
 
 
 class Clock:

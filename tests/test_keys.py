@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import json_values
 import pytest
-from helpers import SOAK, AnyMap, Clock
+from helpers import LONG, AnyMap, Clock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from stores import MemoryStore, Store, each_life
@@ -95,7 +95,7 @@ def test_keys_come_back_as_the_type_they_went_in(store: Store, happen: Happen) -
         assert len(d) == len(KEYS)
 
 
-@settings(max_examples=20_000 if SOAK else 300, deadline=None)
+@settings(max_examples=20_000 if LONG else 300, deadline=None)
 @given(found=st.lists(json_values.keys, max_size=12))
 def test_any_keys_come_back_as_in_a_dict(found: list[Any]) -> None:
     model: dict[Any, Any] = {}

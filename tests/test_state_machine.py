@@ -1,7 +1,7 @@
 """A map and a dict side by side, through every method, in an order that Hypothesis thinks up.
 
 Between the steps the clock moves, and on disk the map is reopened, killed and recovered, compacted.
-With KVMAP_SOAK=1 in the environment there are thirty times as many runs, and longer ones.
+With `--long` there are thirty times as many runs, and longer ones.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 import json_values
 import pytest
-from helpers import SOAK, AnyMap, Clock
+from helpers import LONG, AnyMap, Clock
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -472,15 +472,15 @@ class BesideADictOnDisk(BesideADict):
 _checks = list(HealthCheck)
 TestInMemory = BesideADictInMemory.TestCase
 TestInMemory.settings = settings(
-    max_examples=3000 if SOAK else 100,
-    stateful_step_count=60 if SOAK else 30,
+    max_examples=3000 if LONG else 100,
+    stateful_step_count=60 if LONG else 30,
     deadline=None,
     suppress_health_check=_checks,
 )
 TestOnDisk = pytest.mark.disk(BesideADictOnDisk.TestCase)
 TestOnDisk.settings = settings(
-    max_examples=1000 if SOAK else 30,
-    stateful_step_count=60 if SOAK else 30,
+    max_examples=1000 if LONG else 30,
+    stateful_step_count=60 if LONG else 30,
     deadline=None,
     suppress_health_check=_checks,
 )

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import SOAK, AnyMap, Clock, Work, in_thread
+from helpers import LONG, AnyMap, Clock, Work, in_thread
 from stores import DiskStore, Store
 from unsynced import Unsynced
 from watched import Watched
@@ -18,7 +18,7 @@ from watched import Watched
 import kvmap
 
 THREADS = 8
-SECONDS = 60 if SOAK else 2
+SECONDS = 60 if LONG else 2
 
 
 @pytest.fixture(autouse=True)

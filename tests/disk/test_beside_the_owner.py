@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import SOAK, Work
+from helpers import LONG, Work
 from model import Contents, contents
 from on_disk import open_on, snapshot_on
 from watched import Watched
@@ -153,7 +153,7 @@ def test_while_threads_write(path: Path) -> None:
     writer = Work(write)
     looks = seen = 0
     try:
-        for _ in range(2000 if SOAK else 60):
+        for _ in range(2000 if LONG else 60):
             with kvmap.snapshot(path) as then:
                 found = dict(then)
                 assert len(found) in (0, 30)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import SOAK, Clock
+from helpers import LONG, Clock
 from model import Contents, Model, Step, contents, outcome, steps, take
 from mounted import images, make, mounted
 from on_disk import open_on
@@ -22,7 +22,7 @@ import kvmap
 from kvmap.disk.fs import FileSystem
 from kvmap.disk.tuning import Tuning
 
-STATES = 2000 if SOAK else 100
+STATES = 2000 if LONG else 100
 OPTIONS: dict[str, Any] = {"tuning": Tuning(slack_bytes=4000, step_bytes=2000, hint_bytes=1000)}
 
 

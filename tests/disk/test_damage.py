@@ -9,7 +9,7 @@ import random
 from typing import Any
 
 import pytest
-from helpers import SOAK
+from helpers import LONG
 from invariants import check
 from model import Undo
 from on_disk import open_on, snapshot_on
@@ -20,7 +20,7 @@ from works import SMALL
 import kvmap
 from kvmap import disk as disk_engine
 
-CASES = 720 if SOAK else 30
+CASES = 720 if LONG else 30
 """Damaged stores for each part of each shape."""
 PARTS = 4
 """Each a test of its own, so that a failure names its part at once."""

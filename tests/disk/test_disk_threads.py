@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import SOAK, Clock, run_together
+from helpers import LONG, Clock, run_together
 from invariants import check
 from on_disk import open_on
 from unsynced import Unsynced
@@ -18,7 +18,7 @@ from works import SMALL
 
 import kvmap
 
-STEPS = 6000 if SOAK else 400
+STEPS = 6000 if LONG else 400
 THREADS = 4
 
 
@@ -35,7 +35,7 @@ def own(thread: int, number: int) -> Any:
 
 
 @pytest.mark.parametrize("loaded", [True, False], ids=["loaded", "just opened"])
-@pytest.mark.parametrize("seed", range(20 if SOAK else 2))
+@pytest.mark.parametrize("seed", range(20 if LONG else 2))
 def test_each_thread_finds_what_it_wrote(path: Path, seed: int, loaded: bool) -> None:
     fs = Unsynced(Clock())
     with open_on(fs, path, shards=4, tuning=SMALL) as d:
@@ -146,7 +146,7 @@ def test_readers_meet_no_half_moved_entry(path: Path) -> None:
 
 
 def test_closing_beside_readers_and_writers(path: Path) -> None:
-    for _ in range(30 if SOAK else 5):
+    for _ in range(30 if LONG else 5):
         with kvmap.open(path, shards=2) as d:
             d.update({number: number for number in range(50)})
         d = kvmap.open(path)

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 from cutter import Cutter
-from helpers import SOAK
+from helpers import LONG
 from model import Contents, Model, contents, steps, take
 from on_disk import open_on
 from simulated import Choice, Disk, choices
 from works import SMALL, Work, delete_many, made, transaction, update
 
-RUNS = 40 if SOAK else 3
+RUNS = 40 if LONG else 3
 SHARD = "/store/shards/00.jsonl"
 
 

@@ -8,7 +8,7 @@ from itertools import count
 from typing import Any
 
 import pytest
-from helpers import SOAK
+from helpers import LONG
 from invariants import check
 from model import Contents, contents
 from on_disk import open_on, snapshot_on
@@ -65,7 +65,7 @@ def states(work: Work, *, fresh: bool) -> tuple[Contents, list[Contents]]:
 @pytest.mark.parametrize("fresh", [True, False], ids=["just opened", "in use"])
 @pytest.mark.parametrize("work", WORKS, ids=lambda work: work.__name__)
 def test_one_call_fails(work: Work, fresh: bool, sync: bool, late: bool) -> None:
-    if not SOAK and fresh != sync:
+    if not LONG and fresh != sync:
         pytest.skip("the other half will do; --long takes all")
     _, possible = states(work, fresh=fresh)
     for at in count():

@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 import pytest
-from helpers import SOAK
+from helpers import LONG
 from interrupting import Interrupt
 from invariants import check
 from model import Contents, contents
@@ -15,7 +15,7 @@ from on_disk import open_on
 from simulated import Disk
 from works import SEVERAL, SMALL, WORKS, Map, Work, clear, made, pop_oldest, read, undone
 
-TRIES = 100_000 if SOAK else 10
+TRIES = 100_000 if LONG else 10
 """At how many bytecodes of each piece of work there is an interrupt, about."""
 
 
@@ -61,7 +61,7 @@ def points(work: Work, *, loaded: bool, sync: bool, tries: int) -> range:
 @pytest.mark.parametrize("sync", [False, True], ids=["no sync", "sync"])
 @pytest.mark.parametrize("work", WORKS, ids=lambda work: work.__name__)
 def test_an_interrupt_at_each_bytecode(work: Work, sync: bool, loaded: bool) -> None:
-    if not SOAK and sync == loaded:
+    if not LONG and sync == loaded:
         pytest.skip("two of the four will do; --long takes all")
     possible = stages(work, loaded=loaded)
     tried = 0

@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from helpers import SOAK, Clock
+from helpers import LONG, Clock
 from model import Model, Step, contents, outcome, steps, take
 from on_disk import open_on
 from unsynced import Unsynced
@@ -19,7 +19,7 @@ from unsynced import Unsynced
 import kvmap
 from kvmap.disk.tuning import Tuning
 
-KILLS = 1000 if SOAK else 40
+KILLS = 1000 if LONG else 40
 TUNING = Tuning(slack_bytes=20_000, step_bytes=8000, hint_bytes=5000, map_slack_bytes=4000)
 
 
@@ -109,7 +109,7 @@ def test_kills(tmp_path: Path) -> None:
 def test_a_large_update_is_all_or_nothing_for_a_kill(tmp_path: Path) -> None:
     """3 of 30 killed stores held a part of the update, once."""
     choose, kept = random.Random(2), 0
-    for number in range(200 if SOAK else 20):
+    for number in range(200 if LONG else 20):
         path = tmp_path / str(number)
         receive, ready = os.pipe()
         child = os.fork()

@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 import pytest
-from helpers import SOAK
+from helpers import LONG
 from invariants import check
 from on_disk import open_on, snapshot_on
 from simulated import Disk
@@ -22,7 +22,7 @@ from kvmap import disk as disk_engine
 from kvmap.disk.records import sealed
 
 PARTS = 4
-CASES = 2500 if SOAK else 75
+CASES = 2500 if LONG else 75
 MANIFEST, HINT, JOURNAL = "/store/kvmap.json", "/store/index.jsonl", "/store/journal.jsonl"
 ODD: list[Any] = [
     *(0, 1, -1, 2, 31, 77, 2**31, 2**32, 2**53, 2**62, 2**63, 10**30, 1.5, 1e300, -0.5),

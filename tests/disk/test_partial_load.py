@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from helpers import SOAK
+from helpers import LONG
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
@@ -202,8 +202,8 @@ class PartlyLoaded(RuleBasedStateMachine):
 
 
 PartlyLoaded.TestCase.settings = settings(
-    max_examples=2000 if SOAK else 100,
-    stateful_step_count=40 if SOAK else 20,
+    max_examples=2000 if LONG else 100,
+    stateful_step_count=40 if LONG else 20,
     deadline=None,
     suppress_health_check=list(HealthCheck),
 )

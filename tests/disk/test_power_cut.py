@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 from cutter import Cutter
-from helpers import SOAK
+from helpers import LONG
 
-RUNS = 45 if SOAK else 4
+RUNS = 45 if LONG else 4
 STEPS = 110
 
 

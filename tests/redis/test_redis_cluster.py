@@ -6,7 +6,7 @@ from contextlib import ExitStack, contextmanager
 from threading import Event, Thread
 
 import pytest
-from helpers import SOAK
+from helpers import LONG
 from servers import ServerProcess, running, wait_until
 
 import kvmap
@@ -84,7 +84,7 @@ def test_a_client_of_a_cluster(one: ServerProcess) -> None:
         assert client.ping()
 
 
-@pytest.mark.skipif(not SOAK, reason="a cluster takes seconds to find itself: KVMAP_SOAK=1")
+@pytest.mark.skipif(not LONG, reason="a cluster takes seconds to find itself: --long")
 def test_a_cluster_of_one_node_started_again() -> None:
     with (
         cluster(1, appendonly="yes", appendfsync="always") as (node,),
@@ -113,7 +113,7 @@ def move_slot(slot: int, source: ServerProcess, target: ServerProcess, moving: E
             client.execute_command("CLUSTER", "SETSLOT", slot, "NODE", new_id)
 
 
-@pytest.mark.skipif(not SOAK, reason="a cluster takes seconds to find itself: KVMAP_SOAK=1")
+@pytest.mark.skipif(not LONG, reason="a cluster takes seconds to find itself: --long")
 def test_three_nodes() -> None:
     """Entries spread over the nodes; slots move under an open map; one node is killed."""
     from redis.crc import key_slot
@@ -147,7 +147,7 @@ def test_three_nodes() -> None:
         killed.kill()
         started = time.monotonic()
         lost = kept = 0
-        for number in range(0, 600, 1 if SOAK else 40):
+        for number in range(0, 600, 1 if LONG else 40):
             is_lost = layout.partition(b"%d" % number) in partitions
             if is_lost:
                 lost += 1

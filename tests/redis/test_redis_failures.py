@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from helpers import SOAK
+from helpers import LONG
 from servers import ServerProcess, running, wait_until
 
 import kvmap
@@ -223,7 +223,7 @@ def test_ctrl_c_leaves_no_answer_for_the_next_call(
         assert d[key] == value
 
 
-@pytest.mark.parametrize("kills", [50 if SOAK else 3])
+@pytest.mark.parametrize("kills", [50 if LONG else 3])
 def test_no_acknowledged_write_is_lost(own: ServerProcess, kills: int) -> None:
     """With `appendfsync always`, a kill -9 of the server loses nothing that it has acknowledged."""
     counts = [0, 0, 0]
@@ -254,5 +254,5 @@ def test_no_acknowledged_write_is_lost(own: ServerProcess, kills: int) -> None:
             for name, count in enumerate(counts):
                 assert {f"{name}:{number}" for number in range(count)} <= found
     assert sum(counts) > 10 * kills
-    if SOAK:
+    if LONG:
         print(f"{kills} kills, {sum(counts)} acknowledged writes, none lost")
