@@ -141,6 +141,7 @@ ELSEWHERE = {
     "page_cache.py",
     "shared_sessions.py",
     "web_service.py",
+    "with_libraries.py",
 }
 
 
