@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Iterable
 from itertools import islice
 from typing import Any
@@ -47,10 +48,13 @@ class Cutter:
 
     # The run
 
-    def run(self, count: int, seed: int) -> None:
+    def run(self, seed: int, *, count: int | None = None, states: int = sys.maxsize) -> None:
+        """Take this many steps, or as many as leave this many states of the disk."""
         d = self.open()
         looks = True
         for step in islice(steps(seed, keys=12), count):
+            if len(self.states) >= states:
+                break
             self.disk.wait(1)
             self.model.clock = self.durable.clock = self.disk
             self.step, after = step, self.model.copy()

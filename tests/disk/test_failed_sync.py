@@ -345,6 +345,6 @@ class FailingCutter(Cutter):
 @pytest.mark.parametrize("sync", [True, False], ids=["sync", "no sync"])
 def test_what_is_said_to_be_synced_is_there_after_any_failures(sync: bool, seed: int) -> None:
     cutter = FailingCutter(seed, sync=sync)
-    cutter.run(60, seed)
+    cutter.run(seed, count=60)
     print(f"{len(cutter.states)} states, {cutter.failures} failed syncs")
     assert cutter.failures
