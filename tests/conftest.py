@@ -70,7 +70,6 @@ OPEN = {
     "tests/disk/test_interrupt.py::test_an_interrupt_at_each_bytecode[pop_oldest": "putting in order",
     "tests/disk/test_interrupt.py::test_an_interrupt_at_each_bytecode[purge": "putting in order",
     "tests/disk/test_interrupt.py::test_an_interrupt_at_each_bytecode[undone": "entering a block",
-    "tests/disk/test_lies.py": "forged places in the order; keys() trusts a hint file",
 }
 """Tests that find something that is not mended yet, by the beginning of their ids, and what it is."""
 if sys.version_info >= (3, 12):

@@ -232,7 +232,6 @@ MOST_LINES = 350
 
 LONGER: dict[str, str] = {
     "kvmap/disk/engine.py": "every operation of the protocol; it only composes the parts",
-    "kvmap/disk/index.py": "to be split: loading by the hint file could be a part of its own",
     "kvmap/mapping.py": "every method of the face, with its docstring: its code is counted alone",
     "kvmap/memory.py": "the whole engine on one page, as the example of what the protocol means",
 }

@@ -12,9 +12,12 @@ from kvmap.disk.compaction import Compactor
 from kvmap.disk.fs import FileSystem
 from kvmap.disk.index import Index
 from kvmap.disk.journal import Journal
+from kvmap.disk.loading import Loading
+from kvmap.disk.lookup import Lookup
 from kvmap.disk.opening import Home, undo_batch
 from kvmap.disk.operations import Operations
 from kvmap.disk.reader import Reader
+from kvmap.disk.recognize import check_shard_files
 from kvmap.disk.records import UNTIMED, Entry, deadline, unpack_value
 from kvmap.disk.room import Room
 from kvmap.disk.session import Session
@@ -65,6 +68,8 @@ class DiskEngine:
             writable=not home.read_only,
         )
         try:
+            if not home.manifest.emptying:
+                check_shard_files(home.shards, len(home.manifest.shards))
             recover(home, self._shards)
             seqs = [
                 0 if shard.open_empty() or shard.known.exact else self._shards.last_seq(shard)
@@ -73,14 +78,21 @@ class DiskEngine:
         except BaseException:
             self._shards.close()
             raise
-        self._index = Index(
-            self._shards, self._turn, self._steps, fs.now, max(home.manifest.seq, *seqs)
-        )
+        self._index = Index(self._shards, self._steps, fs.now, max(home.manifest.seq, *seqs))
+        self._loading = Loading(self._index, self._shards, self._turn, self._steps, fs.now)
+        self._lookup = Lookup(self._index, self._loading, self._shards, self._turn, self._steps)
         self._entries = self._index.entries
         self._maps = self._shards.maps
         self._compactor = Compactor(self._index, self._shards, self._steps, tuning)
         self._session = Session(
-            home, self._shards, self._journal, self._index, self._compactor, self._steps, tuning
+            home,
+            self._shards,
+            self._journal,
+            self._index,
+            self._loading,
+            self._compactor,
+            self._steps,
+            tuning,
         )
         self.settings = home.manifest.settings
         self._room = Room(self._index, self._shards, self.settings)
@@ -97,10 +109,12 @@ class DiskEngine:
             sync=sync,
         )
         self._operations = Operations(
-            self._index, self._writer, self._room, fs.now, self.settings.ttl
+            self._index, self._lookup, self._writer, self._room, fs.now, self.settings.ttl
         )
         self._reader = Reader(
             self._index,
+            self._loading,
+            self._lookup,
             self._shards,
             self._turn,
             self._steps,
@@ -153,8 +167,9 @@ class DiskEngine:
         start, end, seed, crc, number = unpack_value(entry)
         text: bytes = self._maps[number][start:end]
         if crc32(text, seed) != crc:
-            found = self._index.text(key, entry)
+            found = self._lookup.text(key, entry)
             if found is None:
+                self._session.check_open()  # closed meanwhile
                 return None
             text = found
         if self._marks is not None:
@@ -163,7 +178,7 @@ class DiskEngine:
 
     def _find(self, key: Any) -> Entry | None:
         self._session.check_open()
-        entry = self._index.find(key)
+        entry = self._lookup.find(key)
         if entry is None:
             self._session.check_open()  # closed meanwhile
         return entry
@@ -243,9 +258,8 @@ class DiskEngine:
         if steps.current is not None:
             steps.check_reentry()
         with self._lock:
-            self._begin(wanted)
-            steps.current = BEGUN
             try:
+                self._begin(wanted)
                 result = step(*args)
             except BaseException:
                 steps.settle()
@@ -254,7 +268,7 @@ class DiskEngine:
             return result
 
     def _begin(self, wanted: Iterable[Key] | None) -> None:
-        """Get ready for a write. The caller has the lock.
+        """Get ready for a write, and begin its step. The caller has the lock.
 
         Raises StoreClosedError, ReadOnlyError, HeldError.
         """
@@ -263,13 +277,15 @@ class DiskEngine:
             self._session.check_open()
         if self._steps.current is not None:
             self._steps.settle()
+        self._steps.current = BEGUN  # from here on a signal handler is kept out
         if not self._session.writable:
             self._session.begin_use()
         index = self._index
         if self._room.bounded or wanted is None:
-            index.prepare_all()
+            if not (index.all_parsed and index.ordered):
+                self._loading.prepare_all()
         elif not index.all_parsed:
-            index.prepare(wanted)
+            self._loading.prepare(wanted)
         if index.deadlines.soonest != INF:
             expired = index.expired
             index.sweep()
@@ -277,9 +293,7 @@ class DiskEngine:
             if index.expired != expired:
                 self._compactor.due = True
         if self._compactor.due:
-            self._steps.current = BEGUN
             self._compactor.go_on()
-            self._steps.settle()
 
     def put(self, key: Key, text: bytes, ttl: float, only_if: Condition = None, /) -> bool:
         return self._write((key,), self._put, key, text, ttl, only_if)
@@ -290,7 +304,7 @@ class DiskEngine:
             if isinstance(only_if, If):
                 if (only_if is If.ABSENT) is not (old is None):
                     return False
-            elif old is None or self._index.read_text(key, old) != only_if:
+            elif old is None or self._lookup.read_text(key, old) != only_if:
                 return False
         expires = INF if ttl == INF else self._operations.moment(old, ttl)
         self._writer.put(key, old, text, expires)
@@ -380,8 +394,8 @@ class DiskEngine:
 
     def load(self, progress: Progress | None = None) -> None:
         self._session.check_open()
-        self._index.load_all(progress)
-        self._index.load_in_order()
+        self._loading.load_all(progress)
+        self._loading.load_in_order()
 
     def configure(self, settings: Settings) -> None:
         self._write((), self._configure, settings)
@@ -421,7 +435,7 @@ class DiskEngine:
                 if self._turn.holder is not None:
                     self._turn.wait()
                 self._steps.settle()
-                self._index.prepare_all()
+                self._loading.parse_all()
                 self._index.sweep()
                 copy.copy(self._shards, self._entries, self._index.seq, progress)
             copy.finish(self.settings)

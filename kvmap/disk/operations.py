@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 from kvmap import values
 from kvmap.disk.index import Index
+from kvmap.disk.lookup import Lookup
 from kvmap.disk.records import Entry, deadline, place
 from kvmap.disk.room import Room
 from kvmap.disk.writer import Writer
@@ -18,12 +19,18 @@ class Operations:
     """The steps of an engine's methods of the same names, whose docstrings hold."""
 
     def __init__(
-        self, index: Index, writer: Writer, room: Room, now: Callable[[], float], ttl: float
+        self,
+        index: Index,
+        lookup: Lookup,
+        writer: Writer,
+        room: Room,
+        now: Callable[[], float],
+        ttl: float,
     ) -> None:
         self.ttl = ttl
         """Seconds that an entry lives where a write does not say."""
         self._entries = index.entries
-        self._index = index
+        self._lookup = lookup
         self._writer = writer
         self._room = room
         self._now = now
@@ -52,7 +59,7 @@ class Operations:
         if old is not None:
             if self._room.marks is not None:
                 self._room.marks.add(key)
-            return self._index.read_text(key, old)
+            return self._lookup.read_text(key, old)
         self._writer.put(key, None, text, self.moment(None, ttl))
         return text
 
@@ -60,7 +67,7 @@ class Operations:
         self, key: Key, by: int | float, default: int | float | None, ttl: float
     ) -> int | float:
         old = self._entries.get(key)
-        there = None if old is None else self._index.read_text(key, old)
+        there = None if old is None else self._lookup.read_text(key, old)
         text, total = values.increment(key, there, by, default)
         self._writer.put(key, old, text, self.moment(old, ttl))
         return total
@@ -69,14 +76,14 @@ class Operations:
         old = self._entries.get(key)
         if old is None:
             return False
-        self._writer.put(key, old, self._index.read_text(key, old), self.moment(old, ttl))
+        self._writer.put(key, old, self._lookup.read_text(key, old), self.moment(old, ttl))
         return True
 
     def pop(self, key: Key) -> bytes | None:
         old = self._entries.get(key)
         if old is None:
             return None
-        text = self._index.read_text(key, old)
+        text = self._lookup.read_text(key, old)
         self._writer.delete(key, old)
         return text
 
@@ -85,7 +92,7 @@ class Operations:
         if not entries:
             return None
         key = next(reversed(entries)) if last else self._queue.first()
-        text = self._index.read_text(key, entries[key])
+        text = self._lookup.read_text(key, entries[key])
         self._writer.delete(key, entries[key])
         return key, text
 

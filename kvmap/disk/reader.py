@@ -7,6 +7,8 @@ from itertools import islice
 from zlib import crc32
 
 from kvmap.disk.index import Index
+from kvmap.disk.loading import Loading
+from kvmap.disk.lookup import Lookup
 from kvmap.disk.records import UNTIMED, Entry, deadline, place, unpack_value
 from kvmap.disk.shards import Shards
 from kvmap.disk.steps import Steps
@@ -26,6 +28,8 @@ class Reader:
     def __init__(
         self,
         index: Index,
+        loading: Loading,
+        lookup: Lookup,
         shards: Shards,
         turn: Turn,
         steps: Steps,
@@ -34,6 +38,8 @@ class Reader:
         check_open: Callable[[], None],
     ) -> None:
         self._index = index
+        self._loading = loading
+        self._lookup = lookup
         self._maps = shards.maps
         self._turn = turn
         self._steps = steps
@@ -51,7 +57,7 @@ class Reader:
 
     def count(self) -> int:
         """The number of entries that have not expired."""
-        self._index.load_all()
+        self._loading.load_all()
         if self._index.deadlines.soonest <= self._now():
             self.sweep()
         self._check_open()
@@ -63,9 +69,7 @@ class Reader:
 
     def items(self, *, reverse: bool) -> Iterator[tuple[list[Key], list[bytes]]]:
         """The entries in the map's order, in pages."""
-        pages = self._pages(reverse)  # which loads by way of the hint file, where that is quicker
-        self._index.prepare_all()
-        return self._items(pages)
+        return self._items(self._pages(reverse))
 
     def _items(self, pages: Iterator[list[Pair]]) -> Iterator[tuple[list[Key], list[bytes]]]:
         most = self._tuning.page_bytes
@@ -83,7 +87,8 @@ class Reader:
             yield names, texts
 
     def _pages(self, reverse: bool) -> Iterator[list[Pair]]:
-        self._index.load_in_order()
+        # Keys come from the shards, for whoever reads their values must find them.
+        self._loading.parse_all()
         self.sweep()
         self._check_open()
         items = self._index.entries.items()
@@ -131,14 +136,14 @@ class Reader:
     def _text(self, key: Key, entry: Entry) -> bytes | None:
         start, end, seed, crc, number = unpack_value(entry)
         text = self._maps[number][start:end]
-        return text if crc32(text, seed) == crc else self._index.text(key, entry)
+        return text if crc32(text, seed) == crc else self._lookup.text(key, entry)
 
     def get_many(self, wanted: Iterable[Key]) -> list[bytes | None]:
         """The text of each of these keys, all of one moment."""
         names = list(wanted)
         for key in names:
             if key not in self._index.entries and not self._index.settled:
-                self._index.find(key)
+                self._lookup.find(key)
         with self._index.gate:
             found = list(map(self._index.entries.get, names))
             self._check_open()
@@ -155,7 +160,7 @@ class Reader:
         self._steps.check_reentry()
         with self._turn.lock:
             self._steps.settle()
-            entries = [self._index.find(key) for key in names]
+            entries = [self._lookup.find(key) for key in names]
             return [
                 None if entry is None or deadline(entry) <= now else self._text(key, entry)
                 for key, entry in zip(names, entries, strict=True)
@@ -163,7 +168,7 @@ class Reader:
 
     def expiring(self, seconds: float) -> dict[Key, bytes]:
         """The entries that expire within so many seconds."""
-        self._index.load_all()
+        self._loading.load_all()
         self.sweep()
         self._steps.check_reentry()
         with self._turn.lock:

@@ -39,6 +39,19 @@ def open_store(path: str, fs: FileSystem) -> Folder:
     return folder
 
 
+def check_shard_files(shards: Folder, count: int) -> None:
+    """Raise CorruptStoreError where there are files of shards that the store doesn't have."""
+    for name in shards.names():
+        found = SHARD_FILE.fullmatch(name)
+        if found and int(found[1], 16) >= count:
+            raise CorruptStoreError(shards.file_path(name), 0, extra(count))
+
+
+def extra(count: int) -> str:
+    """What is wrong with a file of a shard that a store of so many doesn't have."""
+    return f"the store has {count} shards"
+
+
 def _is_store(folder: Folder) -> bool:
     names = folder.names()
     if NAME in names or JOURNAL in names:

@@ -10,7 +10,7 @@ from kvmap.disk.damage import is_torn, walk
 from kvmap.disk.folder import SHARDS
 from kvmap.disk.manifest import Known
 from kvmap.disk.parser import Record, Table, misplaced
-from kvmap.disk.records import deadline, unpack_order, unpack_value
+from kvmap.disk.records import Entry, deadline, span, unpack_order, unpack_value
 from kvmap.disk.report import Damage, ShardReport, extend
 from kvmap.disk.shard import Shard
 from kvmap.keys import Key
@@ -30,14 +30,13 @@ class Row(NamedTuple):
     end: int
     home: int
     """The number of the shard that it belongs into."""
+    key: Key
 
 
 class Latest(NamedTuple):
     """The latest record of a key."""
 
-    begin: int
-    size: int
-    deadline: float
+    entry: Entry
     wrong: str
     """Why its value can't be read; empty where it can."""
 
@@ -76,6 +75,8 @@ class Scan:
         """Whole records whose values can be read."""
         self.away: list[Row] = []
         """Those of them that belong into another shard."""
+        self.highest_seq = 0
+        """The highest sequence number of a whole record."""
         self.torn = 0
         self.damage: list[Damage] = []
         self._shard = shard
@@ -98,7 +99,7 @@ class Scan:
         except ValueError:
             self._add_each(at, part)
         else:
-            self._take(table, at, len(part), "")
+            self._take(table, len(part), "")
 
     def _add_each(self, at: int, part: bytes) -> None:
         """Add a stretch that is not whole, part by part."""
@@ -119,7 +120,7 @@ class Scan:
             if reason is None:
                 table = Table(self._shard.number, self._mask, self._last_seq)
                 table.add(part[begin - at : end - at], begin)
-                self._take(table, begin, end - begin, wrong)
+                self._take(table, end - begin, wrong)
                 continue
             self._note(begin, end, wrong or reason)
             if not wrong:
@@ -132,45 +133,64 @@ class Scan:
         """Whether a crash explains a part that is no record."""
         return self._may_be_torn(begin) and is_torn(piece, begin, last=end == self._shard.end)
 
-    def _take(self, table: Table, begin: int, size: int, wrong: str) -> None:
+    def _take(self, table: Table, size: int, wrong: str) -> None:
         """Records that stand where they belong; `wrong` is said of the only one."""
         for key, entry in zip(table.keys, table.entries, strict=True):
             if entry is None:
                 self._latest.pop(key, None)
                 self._tombstones += 1
             else:
-                self._latest[key] = Latest(begin, unpack_order(entry)[1], deadline(entry), wrong)
+                self._latest[key] = Latest(entry, wrong)
         self.kept += 0 if wrong else len(table.keys)
         self._bytes += size
         self._last_seq = table.last_seq
+        self.highest_seq = max(self.highest_seq, table.last_seq)
 
     def _keep(self, record: Record, begin: int, end: int) -> None:
         """A whole record that stands where it can't be read."""
         self.kept += 1
+        self.highest_seq = max(self.highest_seq, record.seq)
         home = keys.bucket(record.key, self._mask)
         if home != self._shard.number:
-            self.away.append(Row(record.seq, self._shard.number, begin, end, home))
+            self.away.append(Row(record.seq, self._shard.number, begin, end, home, record.key))
 
     def _note(self, begin: int, end: int, reason: str) -> None:
         extend(self.damage, Damage(file_of(self._shard), begin, end - begin, reason))
+
+    def holds(self, entries: dict[Key, Entry]) -> bool:
+        """Whether these are the latest records of all keys, expired ones included."""
+        latest = self._latest
+        return len(latest) == len(entries) and all(
+            key in latest and latest[key].entry == entry for key, entry in entries.items()
+        )
+
+    def alive(self, now: float) -> list[Entry]:
+        """The entries that can be read, at a time in Unix seconds."""
+        return [
+            each.entry
+            for each in self._latest.values()
+            if not each.wrong and deadline(each.entry) > now
+        ]
 
     def report(self, now: float) -> ShardReport:
         """What was found, at a time in Unix seconds.
 
         A value that can't be read is damage only where someone may read it.
         """
-        alive = [each for each in self._latest.values() if each.deadline > now]
-        wrong = [each for each in alive if each.wrong]
+        alive = self.alive(now)
+        wrong = [
+            each for each in self._latest.values() if each.wrong and deadline(each.entry) > now
+        ]
         for each in wrong:
-            self._note(each.begin, each.begin + each.size, each.wrong)
-        live = sum([each.size for each in alive if not each.wrong])
+            self._note(*span(each.entry), each.wrong)
+        live = sum([unpack_order(entry)[1] for entry in alive])
         return ShardReport(
             file_of(self._shard),
-            len(alive) - len(wrong),
+            len(alive),
             live,
-            self._bytes - live - sum([each.size for each in wrong]),
+            self._bytes - live - sum([unpack_order(each.entry)[1] for each in wrong]),
             self._tombstones,
-            len(self._latest) - len(alive),
+            len(self._latest) - len(alive) - len(wrong),
             self.torn,
             tuple(sorted(self.damage, key=lambda each: each.offset)),
         )

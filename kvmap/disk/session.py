@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 
 from kvmap.disk import hint
 from kvmap.disk.compaction import Compactor
 from kvmap.disk.index import Index
 from kvmap.disk.journal import Journal
+from kvmap.disk.loading import Loading
 from kvmap.disk.manifest import UNKNOWN
 from kvmap.disk.opening import Home
 from kvmap.disk.shard import Shard
 from kvmap.disk.shards import Shards
 from kvmap.disk.steps import BEGUN, Steps
 from kvmap.disk.tuning import Tuning
-from kvmap.errors import ReadOnlyError, StoreClosedError
+from kvmap.errors import CorruptStoreError, ReadOnlyError, StoreClosedError
 
 CLOSED = "the map is closed"
 FORKED = (
@@ -35,6 +37,7 @@ class Session:
         shards: Shards,
         journal: Journal,
         index: Index,
+        loading: Loading,
         compactor: Compactor,
         steps: Steps,
         tuning: Tuning,
@@ -46,6 +49,7 @@ class Session:
         self._shards = shards
         self._journal = journal
         self._index = index
+        self._loading = loading
         self._compactor = compactor
         self._steps = steps
         self._tuning = tuning
@@ -134,9 +138,10 @@ class Session:
             return
         self._sync()
         if self._index.complete:
-            self._index.load_in_order()
-            there = self._index.hint or hint.covered(self._shards)
-            hint.save(self._shards, self._index.entries, there, self._tuning)
+            with suppress(CorruptStoreError):  # no hint file for what has no order
+                self._loading.load_in_order()
+                there = self._index.hint or hint.covered(self._shards)
+                hint.save(self._shards, self._index.entries, there, self._tuning)
         self._home.change_manifest(
             seq=self._index.seq,
             shards=tuple([shard.state() for shard in self._shards.all]),

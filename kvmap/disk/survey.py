@@ -8,21 +8,17 @@ whether a batch is unfinished.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from kvmap import codecs
-from kvmap.disk import hint
 from kvmap.disk.damage import walk
 from kvmap.disk.folder import HINT, JOURNAL, LOCK, NEW, SHARDS, Folder
+from kvmap.disk.hinted import Hinted
 from kvmap.disk.journal import is_about, read_journal
-from kvmap.disk.manifest import (
-    DEFAULT_SHARDS,
-    NAME,
-    UNKNOWN,
-    Known,
-    Manifest,
-)
+from kvmap.disk.manifest import DEFAULT_SHARDS, NAME, UNKNOWN, Known, Manifest
 from kvmap.disk.parser import Record
-from kvmap.disk.recognize import SHARD_FILE, best_count, is_newer, lenient
+from kvmap.disk.places import TIED, Places
+from kvmap.disk.recognize import SHARD_FILE, best_count, extra, is_newer, lenient
 from kvmap.disk.report import Damage, Report, ShardReport
 from kvmap.disk.scan import Row, Scan, file_of
 from kvmap.disk.shard import Shard
@@ -38,8 +34,17 @@ from kvmap.turn import Turn
 class Survey:
     """Everything in a store. `read` reads it; after that, `close` gives the descriptors back."""
 
-    def __init__(self, folder: Folder, progress: Progress | None, passes: int = 1) -> None:
-        """`passes`: how often the shards are read through, for the progress."""
+    def __init__(
+        self,
+        folder: Folder,
+        progress: Progress | None,
+        passes: int = 1,
+        manifest: Manifest | None = None,
+    ) -> None:
+        """`passes`: how often the shards are read through, for the progress.
+
+        `manifest` is used in place of the one that is there.
+        """
         self.folder = folder
         self.shards_folder: Folder | None = None
         self.other: list[Damage] = []
@@ -52,6 +57,10 @@ class Survey:
         self.reports: list[ShardReport] = []
         self.kept = 0
         """Whole records."""
+        self.highest_seq = 0
+        """The highest sequence number of any of them."""
+        self.tied: set[tuple[int, int]] = set()
+        """Where entries stand whose place in the order belongs to another: shard, and first byte."""
         self.journal = "none"
         self.ends: dict[int, int] = {}
         """Where shards ended before an unfinished batch."""
@@ -59,12 +68,18 @@ class Survey:
         """Whether all shards can be opened as the manifest says."""
         self._files: dict[int, str] = {}
         self._mismatches: dict[int, Damage] = {}
+        self._places = Places()
+        self._index = "none"
+        self._hinted: Hinted | None = None
         self._progress = progress
         self._passes = passes
         self._done = self._total = 0
         try:
             self._open_shards_folder()
-            self._read_manifest()
+            if manifest is None:
+                self._read_manifest()
+            else:
+                self.manifest_state, self.manifest = "whole", manifest
             self._open_shards()
         except BaseException:
             self.close()
@@ -220,7 +235,7 @@ class Survey:
         self._has_journal()
         if self.ends:
             self.journal = "unfinished"
-        index = self._read_hint()
+        self._read_hint()
         for name in (LOCK, NAME + NEW, JOURNAL + NEW, HINT + NEW):
             self._check_plain(name)
         if self.shards is not None and not self.manifest.emptying:
@@ -228,12 +243,15 @@ class Survey:
                 self.reports.append(self._read_shard(shard))
             for shard in self.extra:
                 self._read_extra(shard)
+            self._find_tied(self.shards)
+        if self._hinted is not None and self._hinted.right:
+            self._index = "in use"
         return Report(
             self.folder.path,
             self.manifest_state,
             self.manifest_state == "whole" and not self.manifest.in_use,
             self.journal,
-            index,
+            self._index,
             tuple(self.reports),
             tuple(self.other),
         )
@@ -245,16 +263,24 @@ class Survey:
             error = CorruptStoreError(self.folder.file_path(name), 0, "not a plain file")
             self._note(name, error, misfit=True)
 
-    def _read_hint(self) -> str:
+    def _read_hint(self) -> None:
         try:
             if self.folder.size(HINT) is None:
-                return "none"
+                return
         except CorruptStoreError as error:
             self._note(HINT, error, misfit=True)
-            return error.reason
-        if self.shards is None or self.manifest.emptying or not self.fits:
-            return "stale"
-        return "in use" if any(hint.covered(self.shards).ends) else "stale"
+            self._index = error.reason
+            return
+        self._index = "stale"
+        if self.shards is not None and not self.manifest.emptying and self.fits:
+            self._hinted = Hinted(self.shards)
+
+    def _find_tied(self, shards: Shards) -> None:
+        for number, begin, end in self._places.displaced(shards.all):
+            self.tied.add((number, begin))
+            report = self.reports[number]
+            more = (*report.damage, Damage(report.file, begin, end - begin, TIED))
+            self.reports[number] = replace(report, damage=more)
 
     def _read_shard(self, shard: Shard) -> ShardReport:
         known = self.manifest.shards[shard.number]
@@ -266,15 +292,20 @@ class Survey:
             found.add(at, part)
             self.step(len(part))
         self._note_kept(found)
+        now = self.folder.fs.now()
+        self._places.add(shard.number, found.alive(now))
+        if self._hinted is not None:
+            self._hinted.compare(shard.number, found)
         if shard.end == shard.read_until:
             assert self.shards_folder is not None
             size = (self.shards_folder.size(shard.name) or 0) - shard.end
             if size > 0 and (self.journal == "unfinished" or not self._is_later(shard, size)):
                 found.torn += size
-        return found.report(self.folder.fs.now())
+        return found.report(now)
 
     def _note_kept(self, found: Scan) -> None:
         self.kept += found.kept
+        self.highest_seq = max(self.highest_seq, found.highest_seq)
         for row in found.away:
             self.away.setdefault(row.home, []).append(row)
 
@@ -294,8 +325,7 @@ class Survey:
             self.step(len(part))
         self._note_kept(found)
         if all(each.file != file_of(shard) for each in self.misfits):
-            reason = f"the store has {self.mask + 1} shards"
-            self.other.append(Damage(file_of(shard), 0, shard.end, reason))
+            self.other.append(Damage(file_of(shard), 0, shard.end, extra(self.mask + 1)))
 
     def step(self, size: int) -> None:
         """Report progress."""

@@ -29,10 +29,11 @@ def verify(
 
     Nothing is changed and no lock is taken, so a read-only directory serves, and a store that a
     process has open: of that one, everything up to one moment is read. What `verify` calls whole can
-    be read whole. A torn record after a crash is no damage, nor is a hint file that is stale.
+    be read whole. A torn record after a crash is no damage, nor is a hint file that is stale: of
+    other shards, or not what the shards say.
 
-    O(bytes of the store), and memory for the keys of one shard. `progress` is called as
-    progress(done_bytes, total_bytes).
+    O(bytes of the store), and memory for the keys of one shard, or of all where there is a hint file.
+    `progress` is called as progress(done_bytes, total_bytes).
 
     Raises FileNotFoundError where there is nothing, NotAStoreError for what is no store or was
     written by a newer kvmap, HeldError where the owner changes the files too fast, and OSError.

@@ -16,6 +16,7 @@ from watched import Watched
 
 import kvmap
 from kvmap import disk as disk_engine
+from kvmap import keys
 from kvmap.disk.records import sealed
 from kvmap.disk.tuning import Tuning
 
@@ -240,9 +241,11 @@ def test_a_wrong_one_serves_nothing_wrong_and_is_no_damage(
     assert disk_engine.verify("/store", fs=disk).ok
     for key, value in model.items():
         with open_on(disk.copy(), "/store", "r", tuning=SMALL) as d:
+            len(d)  # which believes it, as `in` does
+            assert d.get(key) == value
+        with open_on(disk.copy(), "/store", "r", tuning=SMALL) as d:
             len(d)
-            # Who forges a checksum can leave a key out, as he can in the shards themselves.
-            assert d.get(key, value) == value
+            assert list(d) == list(model)
     copy = disk.copy()
     with open_on(copy, tuning=SMALL) as d:
         list(d.items())
@@ -251,6 +254,43 @@ def test_a_wrong_one_serves_nothing_wrong_and_is_no_damage(
         check(d, copy)
     with open_on(disk, tuning=SMALL) as d:
         assert list(d.items()) == list(model.items())
+
+
+def test_one_that_disagrees_with_a_forged_shard_is_stale(disk: Disk, model: dict[Any, Any]) -> None:
+    """It is as long as it was, and ends as it did: `verify` said ok, and `dict(d)` KeyError."""
+    name = next(
+        name for name, data in disk.state().items() if "/shards/" in name and b'"key 11"' in data
+    )
+    lines = disk.state()[name].splitlines(keepends=True)
+    at = next(number for number, line in enumerate(lines) if b'"key 11"' in line)
+    assert at < len(lines) - 1
+    other = next(
+        f"key {letter}{digit}"
+        for letter in "abc"
+        for digit in range(10)
+        if keys.bucket(f"key {letter}{digit}", 3) == keys.bucket("key 11", 3)
+    )
+    text = lines[at].replace(b'"key 11"', f'"{other}"'.encode())
+    lines[at] = sealed(text[: text.rindex(b',"crc"')])
+    disk.put(name, b"".join(lines))
+    expected = {other if key == "key 11" else key: value for key, value in model.items()}
+
+    report = disk_engine.verify("/store", fs=disk)
+    assert report.ok
+    assert report.index == "stale"
+    with open_on(disk.copy(), tuning=SMALL) as d:
+        assert len(d) == len(expected)
+        assert dict(d) == expected
+        assert "key 11" not in d
+    disk_engine.repair("/store", fs=disk)
+    assert HINT not in disk.state()
+    assert_holds(disk, expected)
+
+
+def test_verify_says_that_it_is_used(disk: Disk, model: dict[Any, Any]) -> None:
+    assert disk_engine.verify("/store", fs=disk).index == "in use"
+    disk_engine.repair("/store", fs=disk)
+    assert used(disk)
 
 
 def test_a_removed_one_is_missed_by_nobody(disk: Disk, model: dict[Any, Any]) -> None:

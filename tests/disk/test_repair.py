@@ -225,6 +225,115 @@ def test_of_two_records_with_one_number_the_second_is_quarantined(store: Path) -
     assert values_read(store) == MODEL
 
 
+def stored(lines: list[bytes]) -> Disk:
+    """A killed store of one shard that holds these records."""
+    disk = Disk()
+    with open_on(disk, shards=1) as d:
+        d["x"] = 0
+        disk = disk.copy()
+    disk.put("/store/shards/00.jsonl", b"".join(lines))
+    return disk
+
+
+def record(key: str, seq: int, **fields: Any) -> bytes:
+    return sealed(orjson.dumps({"key": key, "seq": seq} | fields)[:-1])
+
+
+def test_two_entries_with_one_place_in_the_order() -> None:
+    """They were served in an order of chance, and repaired to the same."""
+    disk = stored(
+        [
+            record("ada", 1, value=1),
+            record("bob", 2, value=2),
+            record("cyd", 3, first=1, value=3),
+            record("dan", 4, value=4),
+        ]
+    )
+    report = disk_engine.verify("/store", fs=disk)
+    assert [each.reason for each in report.damage] == ["another entry has its place in the order"]
+    with open_on(disk.copy()) as d:
+        assert d["cyd"] == 3
+        with pytest.raises(kvmap.CorruptStoreError, match="place in the order"):
+            list(d)
+    done = disk_engine.repair("/store", fs=disk)
+    assert (done.records, done.renumbered, done.quarantined) == (4, 1, ())
+    assert disk_engine.verify("/store", fs=disk).ok
+    with open_on(disk) as d:
+        assert list(d.items()) == [("ada", 1), ("bob", 2), ("dan", 4), ("cyd", 3)]
+        d.set("eve", 5, ttl=60)
+        check(d, disk)
+
+
+def test_a_place_that_a_repair_makes_two_entries_have() -> None:
+    """The later record of "ada" is lost, so the older one, whose place is taken, shows again."""
+    later = record("ada", 3, value=3)
+    disk = stored(
+        [
+            record("ada", 1, value=1),
+            record("bob", 2, first=1, value=2),
+            later.replace(b"3", b"4", 1),
+        ]
+    )
+    done = disk_engine.repair("/store", fs=disk)
+    assert (done.records, done.renumbered, len(done.quarantined)) == (2, 1, 1)
+    assert disk_engine.verify("/store", fs=disk).ok
+    with open_on(disk) as d:
+        assert list(d.items()) == [("ada", 1), ("bob", 2)]
+        check(d, disk)
+
+
+def test_two_keys_with_one_sequence_number_are_both_kept() -> None:
+    """The second one went to the quarantine."""
+    disk = stored(
+        [
+            record("ada", 1, value=1),
+            record("bob", 2, value=2),
+            record("ada", 2, value="later"),
+            record("cyd", 2),
+            record("dan", 3, value=4),
+        ]
+    )
+    done = disk_engine.repair("/store", fs=disk)
+    assert (done.records, done.renumbered, done.quarantined) == (5, 2, ())
+    with open_on(disk) as d:
+        assert list(d.items()) == [("bob", 2), ("dan", 4), ("ada", "later")]
+        check(d, disk)
+
+
+def test_an_old_record_with_a_taken_number_is_quarantined() -> None:
+    """A new number would make it the latest."""
+    lines = [
+        record("bob", 1, value=2),
+        record("ada", 1, value="older"),
+        record("ada", 3, value="newer"),
+    ]
+    disk = stored(lines)
+    done = disk_engine.repair("/store", fs=disk)
+    assert (done.records, done.renumbered) == (2, 0)
+    (kept,) = done.quarantined
+    assert disk.state()[f"/store/{kept.kept}"] == lines[1]
+    with open_on(disk) as d:
+        assert dict(d) == {"bob": 2, "ada": "newer"}
+
+
+def test_without_a_number_left_a_record_is_quarantined() -> None:
+    last = 2**53 - 1
+    lines = [record("ada", last, value=1), record("bob", last, value=2)]
+    disk = stored(lines)
+    done = disk_engine.repair("/store", fs=disk)
+    assert (done.records, done.renumbered) == (1, 0)
+    assert disk.state()[f"/store/{done.quarantined[0].kept}"] == lines[1]
+    assert disk_engine.verify("/store", fs=disk).ok
+
+
+def test_a_record_that_stands_twice_counts_once() -> None:
+    one, two = record("ada", 1, value=1), record("bob", 2, value=2)
+    disk = stored([one, two, one, two, one])
+    done = disk_engine.repair("/store", fs=disk)
+    assert (done.records, done.renumbered, done.quarantined) == (2, 0, ())
+    assert disk.state()["/store/shards/00.jsonl"] == one + two
+
+
 def test_a_value_that_is_no_json_is_taken_out(store: Path) -> None:
     file = store / "shards" / "01.jsonl"
     lines = file.read_bytes().splitlines(keepends=True)
