@@ -43,7 +43,12 @@ SECONDS: Final = 3.0
 """How long the writers write."""
 VALUE: Final = {"name": "Ada", "visits": 1, "tags": ["a", "b"], "mail": "ada@example.org"}
 
-PACKAGES: Final = {"kvmap": "kvmap", "plain": "redis", "pottery": "pottery", "redis-dict": "redis_dict"}
+PACKAGES: Final = {
+    "kvmap": "kvmap",
+    "plain": "redis",
+    "pottery": "pottery",
+    "redis-dict": "redis_dict",
+}
 
 
 class Plain:
@@ -349,7 +354,10 @@ def main(arguments: list[str]) -> None:
         url = urls[0] if urls else stack.enter_context(own_server())
         client = stack.enter_context(redis.Redis.from_url(url))
         server = client.info("server")
-        print(server.get("server_name", "redis"), server.get("valkey_version") or server["redis_version"])
+        print(
+            server.get("server_name", "redis"),
+            server.get("valkey_version") or server["redis_version"],
+        )
         libraries: dict[str, Library] = {}
         for name, package in PACKAGES.items():
             if importlib.util.find_spec(package) is None:

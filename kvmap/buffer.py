@@ -16,7 +16,7 @@ _PAGE = 256
 
 
 class Buffer:
-    """Implements `kvmap.engine.State`, whose docstrings hold; `changes` is what to commit.
+    """Implements `kvmap.engine.Bulk`, whose docstrings hold; `changes` is what to commit.
 
     Other writers wait meanwhile, or the engine's `commit` finds out what they have changed. So only
     an expiry changes what is below, and an expired key stays a key of the buffer.
@@ -154,6 +154,9 @@ class Buffer:
         written = self.changes.written.get(key)
         return self._engine.deadline(key) if written is None else written[1]
 
+    def deadlines(self, keys: Iterable[Key], /) -> list[float | None]:
+        return [self.deadline(key) for key in keys]
+
     def expiring(self, seconds: float, /) -> dict[Key, bytes]:
         moment = self.now() + seconds
         soon = list(self._engine.expiring(seconds)) + [
@@ -177,14 +180,17 @@ class Buffer:
             deadline = self._moment(self.settings.ttl) if kept is None else kept
         else:
             deadline = self._moment(ttl)
-        if there is None:
+        self._put(key, text, deadline, is_new=there is None)
+        return True
+
+    def _put(self, key: Key, text: bytes, deadline: float, *, is_new: bool) -> None:
+        if is_new:
             self._forget(key)  # an expired entry's place is not kept
             self._fresh.add(key)
             self._resized += 1
         self._timed = self._timed or deadline != INF
         self.changes.written[key] = text, deadline
         self._wrote()
-        return True
 
     def _wrote(self) -> None:
         self._writes += 1
@@ -205,6 +211,12 @@ class Buffer:
             keys.text(key)
         for key, text in texts.items():
             self.put(key, text, ttl)
+
+    def put_until(self, entries: Mapping[Key, tuple[bytes, float]], /) -> None:
+        for key in entries:
+            keys.text(key)
+        for key, (text, deadline) in entries.items():
+            self._put(key, text, deadline, is_new=self.get(key) is None)
 
     def setdefault(self, key: Key, text: bytes, ttl: float, /) -> bytes:
         there = self.get(key)

@@ -14,7 +14,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 from kvmap.keys import Key
 
@@ -322,6 +322,23 @@ class Engine(State, Protocol):
     def after_fork(self) -> None:
         """Called in a forked child: give up, or renew, what belongs to the parent."""
         ...
+
+
+class Bulk(State, Protocol):
+    """What a state may do for many keys at once, where one by one would take many trips."""
+
+    def deadlines(self, keys: Iterable[Key], /) -> list[float | None]:
+        """The deadline of each of these keys, as `deadline` returns it."""
+        ...
+
+    def put_until(self, entries: Mapping[Key, tuple[bytes, float]], /) -> None:
+        """As `put_many`; each entry has a deadline of its own, in Unix seconds or INF."""
+        ...
+
+
+def in_bulk(state: State) -> Bulk | None:
+    """The same state, where it has the operations of `Bulk`: a server's, and a transaction's."""
+    return cast(Bulk, state) if hasattr(state, "put_until") else None
 
 
 def check_seconds(value: Any, name: str) -> float:

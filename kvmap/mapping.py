@@ -12,12 +12,21 @@ from orjson import JSONDecodeError
 
 from kvmap import iteration, keys, lifecycle, showing
 from kvmap.dict_methods import DictMethods, pairs_of
-from kvmap.engine import INF, KEEP_DEADLINE, Engine, If, Progress, State
+from kvmap.engine import INF, KEEP_DEADLINE, Engine, If, Progress, State, in_bulk
 from kvmap.errors import KeyExistsError, ReadOnlyError
 from kvmap.keys import Key
 from kvmap.limits import Limits
 from kvmap.promise import Promise
-from kvmap.settings import DEFAULT, KEEP, Default, Keep, Seconds, Settings, check_ttl
+from kvmap.settings import (
+    DEFAULT,
+    KEEP,
+    Default,
+    Keep,
+    Seconds,
+    Settings,
+    check_deadline,
+    check_ttl,
+)
 from kvmap.transactions import Blocks, Edit, Transaction
 from kvmap.views import Items, Keys, Values
 from kvmap.writeback import Writeback
@@ -428,6 +437,24 @@ class KVMap(DictMethods[K, V]):
             raise KeyError(key)
         return None if deadline == INF else deadline
 
+    def deadlines(self, keys: Iterable[K], /) -> dict[K, float | None]:
+        """The deadlines of those of the keys that are there, each as `deadline` returns it.
+
+        O(number of keys); one round trip on a server.
+
+        >>> import kvmap
+        >>> with kvmap.open(":memory:") as d:
+        ...     d.update(ada=1, bob=2)
+        ...     d.deadlines(["bob", "eve"])
+        {'bob': None}
+        """
+        state = self._blocks.view()
+        wanted = list(dict.fromkeys(keys))
+        bulk = in_bulk(state)
+        found = map(state.deadline, wanted) if bulk is None else bulk.deadlines(wanted)
+        there = [(key, each) for key, each in zip(wanted, found, strict=True) if each is not None]
+        return {key: None if each == INF else each for key, each in there}
+
     # Removing entries
 
     def __delitem__(self, key: K) -> None:
@@ -573,9 +600,18 @@ class KVMap(DictMethods[K, V]):
         self.set_many(pairs_of(other, more))
 
     def set_many(
-        self, entries: Mapping[K, V], /, *, ttl: Seconds | Default | Keep = DEFAULT
+        self,
+        entries: Mapping[K, V],
+        /,
+        *,
+        ttl: Seconds | Default | Keep = DEFAULT,
+        deadlines: Mapping[K, float | None] | None = None,
     ) -> None:
         """Store many values in one batch, each with this time to live; otherwise as `update`.
+
+        With `deadlines`, as the method of that name returns them, each entry expires at the moment
+        that they give for its key, in Unix seconds; None: it stays. Raises KeyError where a key is
+        missing there, TypeError for a moment that is no number.
 
         >>> import kvmap
         >>> with kvmap.open(":memory:") as d:
@@ -588,11 +624,23 @@ class KVMap(DictMethods[K, V]):
         wanted = list(entries)
         if self._checks_entry or set(map(type, wanted)) != {str}:
             wanted = [self._checked(k, text) for k, text in zip(wanted, texts, strict=True)]
-        self._blocks.writer().put_many(dict(zip(wanted, texts, strict=True)), seconds)
+        if deadlines is None:
+            self._blocks.writer().put_many(dict(zip(wanted, texts, strict=True)), seconds)
+        else:
+            moments = [check_deadline(deadlines[key]) for key in entries]
+            self._put_until(dict(zip(wanted, zip(texts, moments, strict=True), strict=True)))
         self._promised = None
         if self._writeback is not None:
             for key, value in zip(wanted, entries.values(), strict=True):
                 self._writeback.remember(key, value)
+
+    def _put_until(self, entries: dict[Any, tuple[bytes, float]]) -> None:
+        bulk = in_bulk(self._blocks.writer())
+        if bulk is None:
+            with self.transaction():
+                self._put_until(entries)
+        else:
+            bulk.put_until(entries)
 
     # Blocks
 

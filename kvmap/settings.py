@@ -153,3 +153,14 @@ def check_ttl(ttl: Any) -> float:
     if not 0 < ttl < math.inf:
         raise ValueError(f"ttl must be above 0 and finite, not {ttl!r}; None: the entry stays")
     return float(ttl)
+
+
+def check_deadline(moment: Any) -> float:
+    """A deadline in Unix seconds; infinite for None. Raises TypeError or ValueError."""
+    if moment is None:
+        return math.inf
+    if isinstance(moment, bool) or not isinstance(moment, (int, float)):
+        raise TypeError(f"a deadline must be Unix seconds (int, float) or None, not {moment!r}")
+    if not math.isfinite(moment):
+        raise ValueError(f"a deadline must be finite, not {moment!r}; None: the entry stays")
+    return float(moment)

@@ -340,6 +340,31 @@ def test_many_deadlines_in_one_write_or_one_load(store: Store) -> None:
             assert len(d) == 0
 
 
+def test_many_entries_with_deadlines_of_their_own(store: Store) -> None:
+    with store.open(ttl=60) as d:
+        d.update(a=0, b=0)
+        now = store.clock.time
+        moments = {"b": None, "c": now + 5, "d": now + 9.25, 1: now + 7, "past": now - 1}
+        d.set_many(dict.fromkeys(moments, 1), deadlines=moments)
+        assert d.deadlines([*moments, "a", "missing"]) == {
+            "b": None, "c": now + 5, "d": now + 9.25, 1: now + 7, "a": now + 60,
+        }  # fmt: skip
+        assert list(d.items()) == [("a", 0), ("b", 1), ("c", 1), ("d", 1), (1, 1)]
+        with pytest.raises(ZeroDivisionError), d.transaction():
+            d.set_many({"c": 2, "x": 2}, deadlines={"c": now + 1, "x": None})
+            assert d.deadlines(["c", "x"]) == {"c": now + 1, "x": None}
+            raise ZeroDivisionError
+        store.clock.wait(5)
+        assert list(d) == ["a", "b", "d", 1]
+        assert d.deadlines(["c", "d"]) == {"d": now + 9.25}
+        for wrong, error in (({}, KeyError), ({"z": "1"}, TypeError), ({"z": True}, TypeError),
+                             ({"z": float("nan")}, ValueError)):  # fmt: skip
+            with pytest.raises(error):
+                d.set_many({"z": 1}, deadlines=wrong)
+        assert "z" not in d
+        store.check(d)
+
+
 def test_replaced_deadlines_do_not_pile_up(store: Store) -> None:
     with store.open(shards=1) as d:
         tracemalloc.start()

@@ -57,7 +57,7 @@ def load(
     `skip`: go on after an entry that can't be loaded, and list it in the report.
 
     A load that was interrupted may be run again: overwriting the same entries changes nothing. O(n);
-    a server is asked once for a batch of entries without deadlines, and once for each with one.
+    a server is asked once for each batch. With another `on_conflict` it is asked for each entry.
 
     Raises LoadError where an entry stops the load, ValueError for another `on_conflict`. `report`,
     where given, is kept up to date, so that it says what was done when an exception ends the load.
@@ -140,7 +140,7 @@ class _Writer:
         report: Report,
     ) -> None:
         self._d = d
-        self._ttl = ttl
+        self._ttl = None if ttl == math.inf else ttl
         self._skip = skip
         self._on_conflict = on_conflict
         self._report = report
@@ -150,15 +150,27 @@ class _Writer:
             there = self._d.get_many(items)
             self._report.kept += len(there)
             items = {key: item for key, item in items.items() if key not in there}
-        # Runs of entries with one deadline, so that the order stays.
-        for _, run in groupby(items.items(), lambda pair: pair[1].expires):
-            self._write_run(dict(run))
+        # In runs, so that the order stays.
+        for is_absolute, run in groupby(items.items(), lambda pair: self._is_absolute(pair[1])):
+            self._write_run(dict(run), is_absolute)
 
-    def _write_run(self, run: dict[Any, Item]) -> None:
+    def _is_absolute(self, item: Item) -> bool:
+        """Whether the entry's deadline is a moment that the source names, or never."""
+        if isinstance(item.expires, Default):
+            return False
+        return item.expires < math.inf or isinstance(self._ttl, Default)
+
+    def _overwrite(self, run: dict[Any, Item], is_absolute: bool) -> None:
+        values = {key: item.value for key, item in run.items()}
+        if is_absolute:
+            self._d.set_many(values, deadlines={key: item.moment for key, item in run.items()})
+        else:
+            self._d.set_many(values, ttl=self._ttl)
+
+    def _write_run(self, run: dict[Any, Item], is_absolute: bool) -> None:
         if len(run) > 1 and self._on_conflict == "overwrite":
-            ttl = self._seconds(next(iter(run.values())))
             try:
-                self._d.set_many({key: item.value for key, item in run.items()}, ttl=ttl)
+                self._overwrite(run, is_absolute)
             except (TypeError, ValueError) as error:
                 if not _is_about_entry(error):
                     raise
@@ -166,15 +178,15 @@ class _Writer:
                 self._report.loaded += len(run)
                 return
         for key, item in run.items():
-            self._write_one(key, item)
+            self._write_one(key, item, is_absolute)
 
-    def _write_one(self, key: Any, item: Item) -> None:
+    def _write_one(self, key: Any, item: Item, is_absolute: bool) -> None:
         try:
             with _refusals(item):
                 if self._on_conflict == "overwrite":
-                    self._d.set(key, item.value, ttl=self._seconds(item))
+                    self._overwrite({key: item}, is_absolute)
                 else:
-                    self._d.create(key, item.value, ttl=self._seconds(item))
+                    self._d.create(key, item.value, ttl=self._seconds(item, is_absolute))
         except KeyExistsError as error:
             if self._on_conflict == "fail":
                 raise ConflictingEntryError(f"{item.place}: it is there already") from error
@@ -186,11 +198,10 @@ class _Writer:
         else:
             self._report.loaded += 1
 
-    def _seconds(self, item: Item) -> float | Default | None:
-        """The entry's time to live, as `KVMap.set` takes it."""
-        expires = item.expires
-        if isinstance(expires, Default) or expires == math.inf:
-            if isinstance(self._ttl, Default):
-                return DEFAULT if isinstance(expires, Default) else None
-            return None if self._ttl == math.inf else self._ttl
-        return max(expires - time.time(), 0.001)  # one that expires just now expires soon
+    def _seconds(self, item: Item, is_absolute: bool) -> float | Default | None:
+        """The entry's time to live, as `KVMap.create` takes it."""
+        if not is_absolute:
+            return self._ttl
+        moment = item.moment
+        # One that expires just now expires soon.
+        return None if moment is None else max(moment - time.time(), 0.001)

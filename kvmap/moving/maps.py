@@ -21,8 +21,8 @@ _PAGE: Final = 500
 class Map(Source):
     """The entries of an open map, in its order, with their deadlines; the map is the caller's.
 
-    Deadlines are right to a millisecond. On a server, reading an entry's deadline is a call of its
-    own, which is left out where no entry has one.
+    Deadlines are right to a millisecond. A server is asked twice for each 500 entries, once for their
+    values and once for their deadlines.
 
     >>> import kvmap
     >>> with kvmap.open(":memory:") as d:
@@ -38,21 +38,19 @@ class Map(Source):
             self.total = len(d)
 
     def __iter__(self) -> Iterator[Item | Unreadable]:
-        found = self._d.stats()
-        timed = found.deadlines.never < found.entries
         keys = iter(self._keys)
         while page := list(islice(keys, _PAGE)):
-            for key, value in self._read(page):
+            found = dict(self._read(page))
+            moments = self._d.deadlines(
+                [key for key, value in found.items() if not isinstance(value, Unreadable)]
+            )
+            for key, value in found.items():
                 self.done += 1
                 if isinstance(value, Unreadable):
                     yield value
-                    continue
-                try:
-                    moment = self._d.deadline(key) if timed else None
-                except KeyError:
-                    continue  # it has expired meanwhile
-                expires = math.inf if moment is None else round(moment, 3)
-                yield Item(key, value, expires)
+                elif key in moments:  # else it has expired meanwhile
+                    moment = moments[key]
+                    yield Item(key, value, math.inf if moment is None else round(moment, 3))
 
     def _read(self, page: list[Key]) -> Iterator[tuple[Key, Any]]:
         try:

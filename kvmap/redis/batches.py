@@ -12,12 +12,13 @@ from kvmap.engine import INF, Changes, Seen
 from kvmap.errors import LimitError
 from kvmap.keys import Key
 from kvmap.redis import fields
-from kvmap.redis.scripts import reading, writing
+from kvmap.redis.scripts import Script, reading, writing
 from kvmap.redis.server import Server
-from kvmap.redis.texts import limit_texts, ttl_text
+from kvmap.redis.texts import limit_texts, moment_text, ttl_text
 from kvmap.settings import Settings
 
 _GET_MANY: Final = reading("get_many")
+_DEADLINES: Final = reading("deadlines")
 _PUT_MANY: Final = writing("put_many")
 _DELETE_MANY: Final = writing("delete_many")
 _COMMIT: Final = writing("commit")
@@ -32,10 +33,11 @@ MOST_BYTES: Final = 500_000_000
 class _Part:
     """What one partition gets of a batch."""
 
-    __slots__ = ("entries", "forms", "indexes")
+    __slots__ = ("deadlines", "entries", "forms", "indexes")
 
     def __init__(self) -> None:
         self.entries: list[bytes] = []
+        self.deadlines: list[bytes] = []
         self.forms: list[bytes] = []
         self.indexes: list[int] = []
 
@@ -49,6 +51,14 @@ class Batches:
 
     def get_many(self, keys: Iterable[Key]) -> list[bytes | None]:
         """The texts of these keys, each None where it is missing."""
+        return self._read(_GET_MANY, keys)
+
+    def deadlines(self, keys: Iterable[Key]) -> list[float | None]:
+        """The deadlines of these keys: INF where there is none, None where the key is missing."""
+        return [None if text is None else float(text) for text in self._read(_DEADLINES, keys)]
+
+    def _read(self, script: Script, keys: Iterable[Key]) -> list[bytes | None]:
+        """What a script says of each of these keys; None where it says nothing."""
         wanted: dict[int, list[tuple[int, bytes]]] = {}
         count = 0
         for key in keys:
@@ -59,15 +69,29 @@ class Batches:
         texts: list[bytes | None] = [None] * count
         for partition, asked in wanted.items():
             names = [field for _, field in asked]
-            found = fields.split(self._server.read(_GET_MANY, partition, *names))
+            found = fields.split(self._server.read(script, partition, *names))
             for (position, _), text in zip(asked, found, strict=True):
                 texts[position] = text or None
         return texts
 
     def put_many(self, texts: Mapping[Key, bytes], ttl: float, settings: Settings) -> None:
         """Write these entries. Raises LimitError where they are more than one command holds."""
+        self._put(texts.items(), None, ttl, settings)
+
+    def put_until(self, entries: Mapping[Key, tuple[bytes, float]], settings: Settings) -> None:
+        """As `put_many`, each entry with a deadline of its own: Unix seconds, or INF."""
+        texts = [(key, text) for key, (text, _) in entries.items()]
+        self._put(texts, [deadline for _, deadline in entries.values()], INF, settings)
+
+    def _put(
+        self,
+        texts: Iterable[tuple[Key, bytes]],
+        deadlines: list[float] | None,
+        ttl: float,
+        settings: Settings,
+    ) -> None:
         parts: dict[int, _Part] = {}
-        for index, (key, text) in enumerate(texts.items(), 1):
+        for index, (key, text) in enumerate(texts, 1):
             field, form = fields.to_write(key)
             number = self._partition(field)
             part = parts.get(number)
@@ -75,16 +99,27 @@ class Batches:
                 part = parts[number] = _Part()
             part.entries += (field, text)
             part.indexes.append(index)
+            if deadlines is not None:
+                part.deadlines.append(moment_text(deadlines[index - 1]))
             if form:
                 part.forms += (field, form)
-        begin = (ttl_text(ttl), ttl_text(settings.ttl), *limit_texts(settings.limits))
+        each = b"each" if deadlines is not None else ttl_text(ttl)
+        begin = (each, ttl_text(settings.ttl), *limit_texts(settings.limits))
         for part in parts.values():
-            check_size([*part.entries, *part.forms])
+            check_size([*part.entries, *part.deadlines, *part.forms])
         place = b""
         for number, part in parts.items():
             distances = dumps(part.indexes) if len(parts) > 1 else b""
             count = b"%d" % len(part.indexes)
-            arguments = (*begin, count, place, distances, *part.entries, *part.forms)
+            arguments = (
+                *begin,
+                count,
+                place,
+                distances,
+                *part.entries,
+                *part.deadlines,
+                *part.forms,
+            )
             place = self._server.write(_PUT_MANY, number, *arguments)
 
     def delete_many(self, keys: Iterable[Key]) -> int:
@@ -121,8 +156,7 @@ class Batches:
         arguments += (b"%d" % len(gone), *gone, b"%d" % len(changes.written))
         for key, (text, deadline) in changes.written.items():
             field, form = fields.to_write(key)
-            moment = b"inf" if deadline == INF else repr(float(deadline)).encode()
-            arguments += (field, text, moment, form)
+            arguments += (field, text, moment_text(deadline), form)
         check_size(arguments)
         partition = self._only_partition([*seen.texts, *changes.deleted, *changes.written])
         if partition is not None:

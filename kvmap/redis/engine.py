@@ -47,7 +47,7 @@ _INT64: Final = range(-(2**63), 2**63)
 
 
 class RedisEngine:
-    """Implements `kvmap.engine.Engine`, whose docstrings hold."""
+    """Implements `kvmap.engine.Engine` and `kvmap.engine.Bulk`, whose docstrings hold."""
 
     path = None
     version = 0
@@ -97,6 +97,10 @@ class RedisEngine:
         if found is None:
             return None
         return float(found) if found else INF
+
+    def deadlines(self, keys: Iterable[Key], /) -> list[float | None]:
+        self._check_open()
+        return self._batches.deadlines(keys)
 
     def expiring(self, seconds: float, /) -> dict[Key, bytes]:
         self._check_open()
@@ -155,6 +159,10 @@ class RedisEngine:
         self._check_writable()
         self._batches.put_many(texts, ttl, self.settings)
 
+    def put_until(self, entries: Mapping[Key, tuple[bytes, float]], /) -> None:
+        self._check_writable()
+        self._batches.put_until(entries, self.settings)
+
     def setdefault(self, key: Key, text: bytes, ttl: float, /) -> bytes:
         field, form = self._field_to_write(key)
         return bytes(
@@ -206,7 +214,7 @@ class RedisEngine:
     def popitem(self, *, last: bool = True) -> tuple[Key, bytes] | None:
         self._check_writable()
         end = b"last" if last else b"first"
-        while (partition := self._outermost(last)) is not None:
+        while (partition := self._pages.outermost(last=last)) is not None:
             reply = self._server.write(_POPITEM, partition, end)
             if reply:
                 text, _, value = reply.partition(b"\0")
@@ -214,14 +222,6 @@ class RedisEngine:
             if reply is None and len(self._partitions) == 1:
                 return None
         return None
-
-    def _outermost(self, last: bool) -> int | None:
-        """The partition that has the newest entry, or the oldest; None where there is none."""
-        if len(self._partitions) == 1:
-            return 0
-        ends = [(self._pages.end(number, last=last), number) for number in self._partitions]
-        found = [(place, number) for place, number in ends if place is not None]
-        return (max(found) if last else min(found))[1] if found else None
 
     def delete(self, key: Key, /) -> bool:
         return bool(self._find_to_write(_DELETE, key))

@@ -101,7 +101,16 @@ class Pages:
             if names:
                 yield places, names, values
 
-    def end(self, partition: int, *, last: bool) -> int | None:
+    def outermost(self, *, last: bool) -> int | None:
+        """The partition that has the newest entry, or the oldest; None where there is none."""
+        count = self._server.layout.partitions
+        if count == 1:
+            return 0
+        ends = [(self._end(number, last=last), number) for number in range(count)]
+        found = [(place, number) for place, number in ends if place is not None]
+        return (max(found) if last else min(found))[1] if found else None
+
+    def _end(self, partition: int, *, last: bool) -> int | None:
         """The place of a partition's newest entry, or of its oldest; None where there is none."""
         found = self._server.read(reading("end"), partition, b"last" if last else b"first")
         return None if found is None else int(found)

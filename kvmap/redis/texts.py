@@ -17,6 +17,11 @@ def ttl_text(ttl: float) -> bytes:
     return b"keep" if ttl == KEEP_DEADLINE else repr(float(ttl)).encode()
 
 
+def moment_text(deadline: float) -> bytes:
+    """A deadline in Unix seconds, exactly; `inf` where there is none."""
+    return b"inf" if deadline == INF else repr(float(deadline)).encode()
+
+
 def limit_texts(limits: Limits) -> tuple[bytes, bytes]:
     """The bounds on entries and bytes; empty where there is none."""
     if limits.entries is None and limits.store_bytes is None:

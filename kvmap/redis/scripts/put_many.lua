@@ -1,8 +1,8 @@
 -- Writes entries; returns the place in the order from which those of new entries count.
--- ARGV: caller, number, ttl, ttl of a new entry, limits of entries and of bytes, the count of
+-- ARGV: caller, number, ttl ('each': see below), ttl of a new entry, limits of entries and of bytes, the count of
 -- entries, that place ('' for the next), and the distance of each entry from it, as a JSON array (''
--- for 1, 2, 3, …); a field and a text for each entry; then a field and a form for each key whose
--- first written form differs.
+-- for 1, 2, 3, …); a field and a text for each entry; with 'each', the deadline of each entry ('inf'
+-- for none); then a field and a form for each key whose first written form differs.
 if is_repeated then return kept_answer() end
 local ttl, count, base = ARGV[3], tonumber(ARGV[7]), tonumber(ARGV[8])
 local distances = ARGV[9] ~= '' and cjson.decode(ARGV[9])
@@ -72,18 +72,28 @@ end
 
 for_each('ZADD', order, new, places)
 if call('EXISTS', forms) == 1 then for_each('HDEL', forms, new) end
-local timed = new
-if ttl ~= 'keep' then
-  timed = {}
-  for i = start, last, 2 do timed[#timed + 1] = i end
+local timed, moments, untimed = {}, {}, {}
+if ttl == 'each' then
+  for i = start, last, 2 do
+    local moment = ARGV[last + 1 + (i - start) / 2]
+    if moment == 'inf' then
+      untimed[#untimed + 1] = i
+    else
+      timed[#timed + 1], moments[#moments + 1] = i, moment
+    end
+  end
+else
+  local all = new
+  if ttl ~= 'keep' then
+    all = {}
+    for i = start, last, 2 do all[#all + 1] = i end
+  end
+  moments.all = deadline_after(ttl == 'keep' and ARGV[4] or ttl)
+  if moments.all then timed = all else untimed = all end
 end
-local deadline = deadline_after(ttl == 'keep' and ARGV[4] or ttl)
-if deadline then
-  for_each('ZADD', deadlines, timed, {all = deadline})
-elseif any_deadlines then
-  for_each('ZREM', deadlines, timed)
-end
-for i = last + 1, #ARGV, 2 do
+for_each('ZADD', deadlines, timed, moments)
+if any_deadlines then for_each('ZREM', deadlines, untimed) end
+for i = last + 1 + (ttl == 'each' and count or 0), #ARGV, 2 do
   if is_new[ARGV[i]] then call('HSET', forms, ARGV[i], ARGV[i + 1]) end
 end
 tidy()
