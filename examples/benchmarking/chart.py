@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from textwrap import wrap
 from typing import Any
 
 from benchmarking.contestants import CONTESTANTS
@@ -14,6 +15,7 @@ WIDTH, MARGIN, GAP = 400, 12, 16
 PANEL = (WIDTH - 2 * MARGIN - GAP) / 2
 TITLE, BAR, PITCH, LINE = 26, 11, 16, 17
 LABEL, NUMBER = 67, 36
+LETTERS = 62  # of a line of notes
 MOST = 6.0  # a bar longer than so many times kvmap's is cut; its number says how long it is
 
 STYLE = """
@@ -21,7 +23,7 @@ STYLE = """
 .kvmap { fill: #bf4b00; font-weight: 600 }
 .floor { fill: #8c959f }
 .engine { fill: #2f6fbd }
-.extra { fill: #2f6fbd; fill-opacity: .45 }
+.extra { fill: none; stroke: #2f6fbd }
 .dict-like { fill: #7fa8d6 }
 .cut { stroke: #fff; stroke-width: 2 }
 @media (prefers-color-scheme: dark) {
@@ -29,7 +31,7 @@ STYLE = """
   .kvmap { fill: #ff8b3d }
   .floor { fill: #767e88 }
   .engine { fill: #5a9bea }
-  .extra { fill: #5a9bea }
+  .extra { stroke: #5a9bea }
   .dict-like { fill: #3f71ab }
   .cut { stroke: #0d1117 }
 }
@@ -82,13 +84,15 @@ def _legend(y: float) -> str:
 def _notes(result: Mapping[str, Any], run: Mapping[str, Any], what: str) -> list[str]:
     """What must be known to trust the picture."""
     fewer = [name for name, held in run["held"].items() if held < run["keys"]]
-    notes = [f"{what}, medians of {run['rounds']} rounds.", result["python"], result["system"]]
-    notes[1:] = [", ".join(notes[1:]) + "."]
+    notes = [
+        f"{what}, medians of {run['rounds']} rounds.",
+        f"{result['python']}, {result['system']}; {result['clock']}.",
+    ]
     if fewer:
-        notes += [f"With fewer records: {', '.join(fewer)}."]
+        notes.append(f"With fewer records: {', '.join(fewer)}.")
     if "writemap" in run["medians"]:
-        notes += ["writemap: LMDB with writemap=True, not safe on a full disk."]
-    return notes
+        notes.append("writemap: LMDB with writemap=True, not safe on a full disk.")
+    return [line for note in notes for line in wrap(note, LETTERS)]
 
 
 def _panel(row: str, table: Table) -> str:
