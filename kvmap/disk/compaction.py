@@ -8,6 +8,7 @@ file, an index entry for each of the shard's keys.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 from zlib import crc32
 
@@ -17,10 +18,10 @@ from kvmap import keys
 from kvmap.disk.index import Index
 from kvmap.disk.records import KEY, SEQ, Entry, moved, span, unpack_order, unpack_value
 from kvmap.disk.shard import Shard
-from kvmap.disk.shards import NewFile, Shards
+from kvmap.disk.shards import Shards
 from kvmap.disk.steps import BEGUN, Steps
 from kvmap.disk.tuning import Tuning
-from kvmap.errors import CorruptStoreError
+from kvmap.errors import CorruptStoreError, StoreLockedError
 from kvmap.keys import Key, shown
 
 
@@ -37,7 +38,7 @@ class _Copy:
         """Up to here the old file has been looked through."""
         self.places: dict[Key, Entry] = {}
         """What the index is to say when the new file is in place."""
-        self.new = NewFile(shard, shards.folder)
+        self.new = shards.new_file(shard)
 
 
 class Compactor:
@@ -55,29 +56,39 @@ class Compactor:
     def step_in_passing(self, shard: Shard) -> None:
         """Go on with the compaction that is under way, or begin this worn shard's.
 
-        The write that calls is done, so it must not fail for want of room. What stands in the way
-        is met again by `compact`, or when the damaged record is read.
+        The write that calls is done, so it must not fail. What stands in the way is met again by
+        `compact`, or when the damaged record is read; a lost lock is met by the next write.
         """
         if self._copy is not None:
             shard = self._copy.shard
         elif shard.end < shard.retry_compaction_at:
             return
-        try:
-            self._step(shard)
-        except (OSError, CorruptStoreError, MemoryError):
-            self._steps.settle()
-            self._steps.current = BEGUN
-            self.stop()
-            shard.retry_compaction_at = shard.end + max(self._tuning.slack_bytes, shard.end >> 3)
-        self.due = self._copy is not None or self._worn() is not None
+        with suppress(StoreLockedError):
+            self._try_step(shard)
 
     def go_on(self) -> None:
-        """Go on with what is due: the compaction that is under way, or a worn shard's."""
+        """Go on with what is due: the compaction that is under way, or a worn shard's.
+
+        Raises StoreLockedError where the lock was lost.
+        """
         shard = self._copy.shard if self._copy is not None else self._worn()
         if shard is None:
             self.due = False
         else:
-            self.step_in_passing(shard)
+            self._try_step(shard)
+
+    def _try_step(self, shard: Shard) -> None:
+        """Do without the compaction where there is no room for it, or where damage is met."""
+        try:
+            self._step(shard)
+        except (OSError, CorruptStoreError, MemoryError) as error:
+            self._steps.settle()
+            self._steps.current = BEGUN
+            self.stop()
+            if isinstance(error, StoreLockedError):
+                raise
+            shard.retry_compaction_at = shard.end + max(self._tuning.slack_bytes, shard.end >> 3)
+        self.due = self._copy is not None or self._worn() is not None
 
     def _worn(self) -> Shard | None:
         for shard in self._shards.all:

@@ -65,6 +65,7 @@ class DiskEngine:
             tuning,
             self._steps,
             self._before_replace,
+            self._check_owner,
             writable=not home.read_only,
         )
         try:
@@ -128,6 +129,9 @@ class DiskEngine:
 
     def _before_replace(self, shard: Shard) -> None:
         self._session.before_replace(shard)
+
+    def _check_owner(self) -> None:
+        self._session.check_files()
 
     def _use(self, settings: Settings) -> None:
         self.settings = settings

@@ -51,6 +51,15 @@ class Home:
         # A process that was killed, or whose sync failed, may have replaced it and no more.
         self.folder.sync()
 
+    def remove_incomplete(self) -> None:
+        """Remove the new files that a killed owner has not completed."""
+        for name in self.shards.names():
+            if name.endswith(NEW) and _SHARD_FILE.fullmatch(name):
+                self.shards.remove(name)
+        for name in self.folder.names():
+            if name.endswith(NEW) and name in _OURS:
+                self.folder.remove(name)
+
     def begin_emptying(self, seq: int) -> None:
         """Say in the manifest that all records go; from then on they are gone."""
         try:
@@ -192,6 +201,7 @@ def _settle_in(
         if flag != "r":
             if manifest.in_use:
                 folder.unsynced = home.shards.unsynced = True  # what a killed process left
+                home.remove_incomplete()
             home.change_manifest(settings=settings)
             if manifest.emptying:
                 home.finish_emptying()

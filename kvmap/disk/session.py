@@ -16,7 +16,7 @@ from kvmap.disk.shard import Shard
 from kvmap.disk.shards import Shards
 from kvmap.disk.steps import BEGUN, Steps
 from kvmap.disk.tuning import Tuning
-from kvmap.errors import CorruptStoreError, ReadOnlyError, StoreClosedError
+from kvmap.errors import CorruptStoreError, ReadOnlyError, StoreClosedError, StoreLockedError
 
 CLOSED = "the map is closed"
 FORKED = (
@@ -70,13 +70,21 @@ class Session:
     def begin_use(self) -> None:
         """Before the first write: let the manifest say that the store is in use."""
         self.check_writable()
+        self.check_files()
         shards = [known._replace(exact=False) for known in self._home.manifest.shards]
         self._home.change_manifest(in_use=True, shards=tuple(shards))
         self.writable = True
 
     def check_files(self, shards: Iterable[Shard] = ()) -> None:
-        """Raise where the lock file, or one of these shards' files, was removed or replaced."""
-        self._home.ownership.check()
+        """Raise where the lock file, or one of these shards' files, was removed or replaced.
+
+        No write begins any more where it is the lock file: another process may own the store.
+        """
+        try:
+            self._home.ownership.check()
+        except StoreLockedError:
+            self.writable = False
+            raise
         for shard in shards:
             shard.check_current()
 
@@ -132,21 +140,28 @@ class Session:
             self._home.close(clean=clean)
 
     def _leave(self) -> None:
-        """Make everything survive a power cut, and say in the manifest how the store was left."""
+        """Make everything survive a power cut, and say in the manifest how the store was left.
+
+        A session that has only read does so for what an earlier one has left: a shard that a crash
+        has left unsynced, and a store without a hint file, make each opening slower.
+        """
         self._compactor.stop()
-        if not self._home.manifest.in_use:
-            return
-        self._sync()
+        shards = tuple([shard.state() for shard in self._shards.all])
+        written = self._home.manifest.in_use or shards != self._home.manifest.shards
+        if written:
+            self._sync()
         if self._index.complete:
+            self.check_files()
             with suppress(CorruptStoreError):  # no hint file for what has no order
                 self._loading.load_in_order()
                 there = self._index.hint or hint.covered(self._shards)
                 hint.save(self._shards, self._index.entries, there, self._tuning)
-        self._home.change_manifest(
-            seq=self._index.seq,
-            shards=tuple([shard.state() for shard in self._shards.all]),
-            in_use=False,
-        )
+        if written:
+            self._home.change_manifest(
+                seq=self._index.seq,
+                shards=tuple([shard.state() for shard in self._shards.all]),
+                in_use=False,
+            )
 
     def abandon(self) -> None:
         """In a forked child: the parent stays the owner."""

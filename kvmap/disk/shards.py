@@ -50,9 +50,12 @@ class NewFile:
     def drop(self) -> None:
         """Remove it, unless it has taken the shard's place; harmless when that was done before."""
         if self.descriptor >= 0 and not self.is_in_place:
+            # Where the lock was lost, the name may stand for another owner's file.
+            ours = self._folder.stands_for(self.shard.name + NEW, self.descriptor)
             descriptor, self.descriptor = self.descriptor, -1
             self._folder.fs.close(descriptor)
-            self._folder.remove(self.shard.name + NEW)
+            if ours:
+                self._folder.remove(self.shard.name + NEW)
 
 
 class _Replacement:
@@ -90,6 +93,7 @@ class Shards:
         tuning: Tuning,
         steps: Steps,
         before_replace: Callable[[Shard], None],
+        check_owner: Callable[[], None] = lambda: None,
         *,
         writable: bool,
     ) -> None:
@@ -106,6 +110,7 @@ class Shards:
         ]
         self._steps = steps
         self._before_replace = before_replace
+        self._check_owner = check_owner
         self._postponed: Callable[[], None] | None = None
 
     @property
@@ -113,12 +118,17 @@ class Shards:
         """Bytes of all records that hold an entry."""
         return sum([shard.live for shard in self.all])
 
+    def new_file(self, shard: Shard) -> NewFile:
+        """A file that may take a shard's place. Raises StoreLockedError where the lock was lost."""
+        self._check_owner()
+        return NewFile(shard, self.folder)
+
     def replace(self, shard: Shard, parts: Iterator[bytes]) -> None:
         """Write a new file in a shard's place, sync it, and use it.
 
         Raises OSError where there is no room, and leaves the shard as it was.
         """
-        new = NewFile(shard, self.folder)
+        new = self.new_file(shard)
         try:
             for part in parts:
                 new.append(part)
