@@ -94,8 +94,11 @@ def of_client(client: Any, name: str | None) -> Address:
     if hasattr(client, "connection_pool"):
         options = client.connection_pool.connection_kwargs
         database = options.get("db") or 0
+        service = getattr(client.connection_pool, "service_name", None)  # of sentinels
         if options.get("path"):
             shown = f"unix://{options['path']}?db={database}"
+        elif service is not None:
+            shown = f"the service {service} of redis sentinels, /{database}"
         else:
             shown = f"redis://{options.get('host', 'localhost')}:{options.get('port', 6379)}/"
             shown += str(database)

@@ -3,6 +3,8 @@
 import select
 import socket
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Self
 
 
@@ -18,6 +20,10 @@ class Proxy:
         self.connections = 0
         self._threads: list[threading.Thread] = []
         self._stop = threading.Event()
+
+    def forward_to(self, port: int) -> None:
+        """From now on, connect to another server, as an address does that moves at a failover."""
+        self._target = ("127.0.0.1", port)
 
     def __enter__(self) -> Self:
         self._start(self._accept)
@@ -40,11 +46,26 @@ class Proxy:
                 self.connections += 1
                 self._start(self._forward, self._listener.accept()[0])
 
+    @contextmanager
+    def _connected(self) -> Iterator[socket.socket | None]:
+        try:
+            server = socket.create_connection(self._target)
+        except ConnectionRefusedError:
+            yield None
+            return
+        with server:
+            yield server
+
     def _forward(self, client: socket.socket) -> None:
-        with client, socket.create_connection(self._target) as server:
+        with client, self._connected() as server:
+            if server is None:
+                return
             while not self._stop.is_set():
                 for source in select.select([client, server], [], [], 0.05)[0]:
-                    data = source.recv(1 << 16)
+                    try:
+                        data = source.recv(1 << 16)
+                    except ConnectionResetError:
+                        return
                     if not data:
                         return
                     if source is client and self.requests_to_lose:
