@@ -285,6 +285,28 @@ def test_opening_after_a_kill_takes_little_memory(path: Path, tmp_path: Path) ->
     assert peak < 5_000_000, f"{peak:,} bytes for 12 MB"
 
 
+def test_a_paused_compaction_keeps_no_copy_of_the_live_data(path: Path) -> None:
+    """Its copy is in the new file; in memory are the positions of the records alone."""
+    new = path / "shards" / "00.jsonl.new"
+    with kvmap.open(path, shards=1) as d:
+        d.update(dict.fromkeys(range(120), "x" * 100_000))
+        d.update(dict.fromkeys(range(110), "y" * 100_000))
+        while not new.exists():  # the first step imports what it needs
+            d["other"] = "z" * 10_000
+        tracemalloc.start()
+        try:
+            while new.exists() and new.stat().st_size < 8_000_000:
+                d["other"] = 1
+            now, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        size = new.stat().st_size
+        assert size > 8_000_000, "it is paused"
+        assert now < 500_000, f"{now:,} bytes for {size:,} that are copied"
+        assert peak < 4_000_000, f"{peak:,} bytes at once for {size:,} that are copied"
+        check(d)
+
+
 # Time
 
 
