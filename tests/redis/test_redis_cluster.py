@@ -160,3 +160,30 @@ def test_three_nodes() -> None:
                 assert d[number] == "x"
         assert kept > lost > 0
         assert time.monotonic() - started < 20
+
+
+@pytest.mark.skipif(not LONG, reason="a failover takes seconds: --long")
+def test_a_replica_takes_the_place_of_a_killed_node() -> None:
+    """Writers wait for the failover, within their timeout; what was acknowledged is there."""
+    with cluster(3) as nodes, ExitStack() as stack:
+        primary = nodes[2]
+        replica = stack.enter_context(running(**{"cluster-enabled": "yes"}, **PROMPT))
+        with replica.client() as client, primary.client() as other:
+            client.execute_command("CLUSTER", "MEET", "127.0.0.1", nodes[0].port)
+            known = other.execute_command("CLUSTER", "MYID")
+            wait_until(lambda: known in client.execute_command("CLUSTER", "NODES"))
+            wait_until(lambda: all(is_ready(node, 4) for node in nodes))
+            client.execute_command("CLUSTER", "REPLICATE", known)
+            wait_until(lambda: client.info("replication").get("master_link_status") == "up")
+        d = stack.enter_context(kvmap.open(nodes[0].url, name="d", timeout=10))
+        d.update(dict.fromkeys(range(300), 0))
+        with primary.client() as other:
+            wait_until(lambda: other.execute_command("WAIT", 1, 1000) == 1)
+        primary.kill()
+        started = time.monotonic()
+        for number in range(300):
+            assert d.incr(number) == 1
+        assert time.monotonic() - started < 20
+        assert list(d.items()) == [(number, 1) for number in range(300)]
+        d.clear()
+        assert len(d) == 0

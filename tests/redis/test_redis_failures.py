@@ -170,6 +170,8 @@ def test_a_replica(server: ServerProcess, client: Any) -> None:
 def test_a_server_that_reads_its_files() -> None:
     with running() as server:
         with server.client() as client:
+            if not client.config_get("loading-process-events-interval-bytes"):
+                pytest.skip("a server before 7.0 answers too seldom while it loads")
             client.mset({str(number): os.urandom(2000) for number in range(200)})
             client.save()
         server.kill()
