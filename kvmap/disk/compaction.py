@@ -15,6 +15,7 @@ from zlib import crc32
 from orjson import loads
 
 from kvmap import keys
+from kvmap.disk.fs import Syncing
 from kvmap.disk.index import Index
 from kvmap.disk.records import KEY, SEQ, Entry, moved, span, unpack_order, unpack_value
 from kvmap.disk.shard import Shard
@@ -28,7 +29,7 @@ from kvmap.keys import Key, shown
 class _Copy:
     """A compaction that is under way."""
 
-    __slots__ = ("begun_at", "done", "new", "places", "shard")
+    __slots__ = ("begun_at", "done", "new", "places", "shard", "synced", "syncing")
 
     def __init__(self, shards: Shards, shard: Shard) -> None:
         self.shard = shard
@@ -39,6 +40,15 @@ class _Copy:
         self.places: dict[Key, Entry] = {}
         """What the index is to say when the new file is in place."""
         self.new = shards.new_file(shard)
+        self.syncing: Syncing | None = None
+        """The sync of the new file, once all records are copied that were there when this began."""
+        self.synced = 0
+        """Bytes of the new file that it is about."""
+
+    def begin_sync(self) -> None:
+        """Begin to sync the new file, so that nothing waits for it but this compaction."""
+        self.syncing = self.new.begin_sync()
+        self.synced = self.new.end
 
 
 class Compactor:
@@ -60,6 +70,8 @@ class Compactor:
         `compact`, or when the damaged record is read; a lost lock is met by the next write.
         """
         if self._copy is not None:
+            if self._may_wait(self._copy):
+                return
             shard = self._copy.shard
         elif shard.end < shard.retry_compaction_at:
             return
@@ -71,11 +83,24 @@ class Compactor:
 
         Raises StoreLockedError where the lock was lost.
         """
-        shard = self._copy.shard if self._copy is not None else self._worn()
-        if shard is None:
-            self.due = False
+        if self._copy is not None:
+            if not self._may_wait(self._copy):
+                self._try_step(self._copy.shard)
+        elif (worn := self._worn()) is not None:
+            self._try_step(worn)
         else:
-            self._try_step(shard)
+            self.due = False
+
+    def _may_take_long(self, shard: Shard) -> bool:
+        """Whether the shard's dead bytes may stay as long as no other write comes."""
+        return shard.dead <= shard.live + self._tuning.slack_bytes
+
+    def _may_wait(self, copy: _Copy) -> bool:
+        """Whether a sync is under way, and its shard has hardly grown meanwhile."""
+        if copy.syncing is None or copy.syncing.done:
+            return False
+        shard = copy.shard
+        return shard.end - copy.begun_at <= (self._tuning.slack_bytes >> 1) + (shard.live >> 3)
 
     def _try_step(self, shard: Shard) -> None:
         """Do without the compaction where there is no room for it, or where damage is met."""
@@ -104,9 +129,9 @@ class Compactor:
         """
         self.stop()
         try:
-            self._step(shard)
+            self._step(shard, at_once=True)
             while self._copy is not None:
-                self._step(shard)
+                self._step(shard, at_once=True)
         except BaseException:
             self.stop()
             raise
@@ -116,25 +141,38 @@ class Compactor:
         copy, self._copy = self._copy, None
         if copy is not None:
             copy.new.drop()
+            if copy.syncing is not None:
+                with suppress(OSError):  # of a file that nobody needs
+                    copy.syncing.finish()
 
-    def _step(self, shard: Shard) -> None:
+    def _step(self, shard: Shard, *, at_once: bool = False) -> None:
         copy, self._copy = self._copy, None  # which it stays where this fails
         if copy is None:
             copy = _Copy(self._shards, shard)
         try:
-            size = self._tuning.step_bytes
             # No part holds records of both kinds: what was written since goes along with its tombstones.
-            stop = copy.begun_at if copy.done < copy.begun_at else shard.end
-            for at, data in shard.stretches(copy.done, stop, size):
-                self._look_through(copy, at, data)
-                break
-            if copy.done >= shard.end:
-                self._finish(copy)
+            if copy.done < copy.begun_at:
+                self._copy_more(copy, copy.begun_at)
+                waits = copy.done == copy.begun_at and not at_once and self._may_take_long(shard)
+                if waits:
+                    copy.begin_sync()
             else:
+                if copy.syncing is not None:
+                    copy.syncing.finish()
+                self._copy_more(copy, shard.end)
+                waits = False
+            if waits or copy.done < shard.end:
                 self._copy = copy
+            else:
+                self._finish(copy)
         except BaseException:
             copy.new.drop()
             raise
+
+    def _copy_more(self, copy: _Copy, stop: int) -> None:
+        for at, data in copy.shard.stretches(copy.done, stop, self._tuning.step_bytes):
+            self._look_through(copy, at, data)
+            break
 
     def _look_through(self, copy: _Copy, at: int, data: bytes) -> None:
         """Copy a stretch: its live records, run by run; all of it behind where this began.
@@ -181,11 +219,14 @@ class Compactor:
         live = sum([unpack_order(entry)[1] for entry in places.values()])
         if live != shard.live:
             raise CorruptStoreError(shard.path, 0, "can't be compacted: a live record is damaged")
-        last_seq = shard.last_seq
+        synced, last_seq = copy.synced, shard.last_seq
+        if shard.synced > copy.begun_at or copy.syncing is None:
+            new.sync()  # as what was written meanwhile is in the old file
+            synced = new.end
 
         def publish() -> None:
             with self._index.gate:
-                shard.take(new.descriptor, new.end, live)
+                shard.take(new.descriptor, new.end, synced, live)
                 entries.update(places)
             shard.last_seq = last_seq
 

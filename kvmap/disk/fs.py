@@ -17,8 +17,9 @@ import mmap
 import os
 import stat
 import sys
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Final, NamedTuple, Protocol, overload
 
@@ -52,6 +53,19 @@ class Status(NamedTuple):
     is_directory: bool
     changed_ns: int = 0
     """When the content last changed, in nanoseconds: of a directory, when its names did."""
+
+
+class Syncing(Protocol):
+    """A sync that is under way."""
+
+    @property
+    def done(self) -> bool:
+        """Whether `finish` returns at once."""
+        ...
+
+    def finish(self) -> None:
+        """Wait for its end. Raises OSError where it has failed."""
+        ...
 
 
 class FileSystem:
@@ -211,6 +225,10 @@ class FileSystem:
         """
         _sync(descriptor, getattr(os, "fdatasync", os.fsync))
 
+    def begin_sync(self, descriptor: int) -> Syncing:
+        """Begin what `sync` does. The file may be written to, and closed, meanwhile."""
+        return _SyncingThread(self.sync, descriptor)
+
     def map(self, descriptor: int, size: int) -> Map:
         """The first `size` bytes of a file, more than 0, in memory; it stays when the file is closed.
 
@@ -229,6 +247,39 @@ class FileSystem:
         Raises OSError where the file system knows no locks.
         """
         return lock_descriptor(descriptor, blocking=False)
+
+
+class _SyncingThread:
+    """A sync in a thread of its own, which a process that exits does not wait for."""
+
+    def __init__(self, sync: Callable[[int], None], descriptor: int) -> None:
+        self._sync = sync
+        # One of its own: the number may stand for another file when this one is closed.
+        self._descriptor = os.dup(descriptor)
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="kvmap sync", daemon=True)
+        try:
+            self._thread.start()
+        except RuntimeError:  # as many threads as there can be, or the interpreter is shutting down
+            self._run()
+
+    def _run(self) -> None:
+        try:
+            self._sync(self._descriptor)
+        except BaseException as error:
+            self._error = error
+        finally:
+            os.close(self._descriptor)
+
+    @property
+    def done(self) -> bool:
+        return not self._thread.is_alive()
+
+    def finish(self) -> None:
+        if self._thread.is_alive():
+            self._thread.join()
+        if self._error is not None:
+            raise self._error
 
 
 @contextmanager

@@ -29,7 +29,6 @@ class Shard:
         "_inherited",
         "_mapped",
         "_maps",
-        "_synced_before",
         "_tuning",
         "cut_unsynced",
         "dirty",
@@ -45,6 +44,7 @@ class Shard:
         "path",
         "read_until",
         "retry_compaction_at",
+        "synced",
         "writable",
     )
 
@@ -80,8 +80,8 @@ class Shard:
         """Whether bytes may not be on disk yet."""
         self._inherited = not known.exact
         """Whether a crash has left bytes whose sync may have failed; see `sync`."""
-        self._synced_before = known.length
-        """Bytes that the last close has synced."""
+        self.synced = known.length
+        """Bytes from the start that are on disk for certain."""
         self.failed = False
         """Whether a sync has failed, so that no later one can be trusted with the same file."""
         self.cut_unsynced = False
@@ -256,6 +256,7 @@ class Shard:
                     self.dirty = self.cut_unsynced = True
                     fs.truncate(self._descriptor, end)
         self.end = end
+        self.synced = min(self.synced, end)
 
     def sync(self) -> None:
         """Return when all bytes would survive a power cut. The name is `Folder.sync`'s.
@@ -277,6 +278,7 @@ class Shard:
                     self.failed = True
                     raise
             self.dirty = self.cut_unsynced = False
+            self.synced = self.end
 
     def _write_again(self) -> None:
         """Write the bytes that a crash has left in their own place.
@@ -284,13 +286,9 @@ class Shard:
         A sync that failed before the crash has left them clean in the page cache and not on disk,
         so that a sync alone would pass over them.
         """
-        fs, at = self._folder.fs, self._synced_before
+        fs, at = self._folder.fs, self.synced
         with named(self.path):
-            size = fs.descriptor_status(self._descriptor).size
-            while at < size:
-                data = fs.pread(self._descriptor, min(self._tuning.stretch_bytes, size - at), at)
-                if not data:
-                    break
+            while data := fs.pread(self._descriptor, self._tuning.stretch_bytes, at):
                 write_at(fs, self._descriptor, data, at)
                 at += len(data)
         self._inherited = False
@@ -314,8 +312,8 @@ class Shard:
                 "written; open the store again",
             )
 
-    def take(self, descriptor: int, end: int, live: int) -> None:
-        """Use the new file from now on; harmless when that was done before."""
+    def take(self, descriptor: int, end: int, synced: int, live: int) -> None:
+        """Use a new file of `end` bytes from now on; harmless when that was done before."""
         if self._descriptor != descriptor:
             old, self._descriptor = self._descriptor, descriptor
             self._maps[self.number] = NO_MAP
@@ -323,9 +321,10 @@ class Shard:
             if old >= 0:
                 self._folder.fs.close(old)
         self.known = UNKNOWN
-        self.failed = self.dirty = self.cut_unsynced = self._inherited = False
+        self.failed = self.cut_unsynced = self._inherited = False
+        self.dirty = synced < end
         self.retry_compaction_at = 0
-        self.end, self.live = end, live
+        self.end, self.synced, self.live = end, synced, live
         self.map()
 
     def forget(self) -> None:
@@ -334,7 +333,7 @@ class Shard:
         self.known = UNKNOWN
         self.loaded = self.parsed = True
         self.dirty = self.failed = self.cut_unsynced = self._inherited = False
-        self.end = self.live = self.last_seq = self.retry_compaction_at = 0
+        self.end = self.synced = self.live = self.last_seq = self.retry_compaction_at = 0
 
     def close(self) -> None:
         """Give up the descriptor and the map; an iterator that has the map can go on with it."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from kvmap.disk.damage import walk
 from kvmap.disk.folder import NEW, Folder, write_at
-from kvmap.disk.fs import Map, named
+from kvmap.disk.fs import Map, Syncing, named
 from kvmap.disk.manifest import Known
 from kvmap.disk.parser import Record, Table
 from kvmap.disk.shard import NO_MAP, Shard
@@ -38,8 +38,13 @@ class NewFile:
         with named(self.shard.path):
             self._folder.fs.sync(self.descriptor)
 
+    def begin_sync(self) -> Syncing:
+        """Begin what `sync` does."""
+        with named(self.shard.path):
+            return self._folder.fs.begin_sync(self.descriptor)
+
     def rename(self) -> None:
-        """Let the shard's name stand for this file, which is complete and synced."""
+        """Let the shard's name stand for this file, which is complete."""
         self._folder.rename(self.shard.name + NEW, self.shard.name)
 
     @property
@@ -132,17 +137,18 @@ class Shards:
         try:
             for part in parts:
                 new.append(part)
-            self.put_in_place(new, lambda: shard.take(new.descriptor, new.end, shard.live))
+            new.sync()
+            self.put_in_place(new, lambda: shard.take(new.descriptor, new.end, new.end, shard.live))
         except BaseException:
             new.drop()
             raise
 
     def put_in_place(self, new: NewFile, publish: Callable[[], None]) -> None:
-        """Sync a new file and let it be its shard's. `publish` uses it, and may be called twice.
+        """Let a new file be its shard's. `publish` uses it, and may be called twice.
 
-        All of it is done, or the shard is as it was.
+        What was synced of the old file is synced in the new one. All of it is done, or the shard is
+        as it was.
         """
-        new.sync()
         self._before_replace(new.shard)
         around = self._steps.current
         step = self._steps.current = _Replacement(new, publish, around)
