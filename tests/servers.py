@@ -26,6 +26,12 @@ from kvmap.settings import Change
 VARIABLE = "KVMAP_TEST_SERVER"
 """The environment variable that may name another server program than Valkey's."""
 
+CLUSTER = "KVMAP_TEST_CLUSTER"
+"""The environment variable that makes the shared server a cluster of one node."""
+
+SLOTS = 16_384
+"""What the nodes of a cluster share."""
+
 PATIENCE = 20.0
 
 
@@ -149,8 +155,13 @@ def running(**options: object) -> Iterator[ServerProcess]:
 def shared() -> ServerProcess:
     """A server for all tests of this process that need no other; it ends with the process."""
     stack = ExitStack()
-    server = stack.enter_context(running())
+    is_cluster = bool(os.environ.get(CLUSTER))
+    server = stack.enter_context(running(**{"cluster-enabled": "yes"} if is_cluster else {}))
     atexit.register(stack.close)
+    if is_cluster:
+        with server.client() as client:
+            client.execute_command("CLUSTER", "ADDSLOTS", *range(SLOTS))
+            wait_until(lambda: "cluster_state:ok" in str(client.execute_command("CLUSTER", "INFO")))
     return server
 
 
@@ -174,7 +185,7 @@ class RedisStore(Store):
     def open_engine(self, name: str, flag: str, change: Change, **options: Any) -> Engine:
         from kvmap import redis
 
-        options = {"timeout": 0, "sync": False, "shards": None, **options}
+        options = {"timeout": 0, "sync": False, "shards": 1, **options}
         return redis.open_engine(
             self.server.url, flag, name=name, change=change, clock="clock", **options
         )

@@ -7,12 +7,10 @@ from threading import Event, Thread
 
 import pytest
 from helpers import LONG
-from servers import ServerProcess, running, wait_until
+from servers import SLOTS, ServerProcess, running, wait_until
 
 import kvmap
 from kvmap.redis.layout import Layout
-
-SLOTS = 16_384
 
 PROMPT = {"cluster-node-timeout": 1000, "cluster-require-full-coverage": "no"}
 
