@@ -1,5 +1,6 @@
 """Fixtures that several files of tests share."""
 
+import gc
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,6 +22,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     # Before any file of tests is imported, for their numbers of cases depend on it.
     helpers.LONG = config.getoption("--long")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    # What is there by now stays, so that no collection of garbage need look at it.
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

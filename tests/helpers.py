@@ -6,8 +6,10 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -49,6 +51,15 @@ def killed(d: AnyMap, copy: Path) -> Path:
     """The directory as `kill -9` would leave it at this moment."""
     shutil.copytree(d.path, copy)
     return copy
+
+
+@contextmanager
+def directory_in_memory() -> Iterator[Path]:
+    """A directory for much that is written, in memory where that is possible."""
+    memory = Path("/dev/shm")
+    where = memory if os.access(memory, os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="kvmap-", dir=where) as found:
+        yield Path(found)
 
 
 def files_of(path: Path) -> dict[str, bytes]:

@@ -8,6 +8,7 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
+from helpers import directory_in_memory
 
 ROOT = Path(__file__).parent.parent
 SVG = "{http://www.w3.org/2000/svg}"
@@ -17,7 +18,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 def run(tmp_path):
     """Runs a script of examples/ that leaves nothing outside of `tmp_path`; returns its output."""
 
-    def run(script, *arguments):
+    def run(script, *arguments, temporary=tmp_path):
         # -W error makes a failure of any warning, files left open included. Development mode is no
         # option: in it, asyncio reports each step that takes long on a busy machine.
         done = subprocess.run(
@@ -29,7 +30,7 @@ def run(tmp_path):
                 *arguments,
             ],
             cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)},
+            env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(temporary)},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -77,7 +78,8 @@ fetch       <h1>/</h1>
 
 
 def test_eviction(run, tmp_path):
-    shown = run("eviction.py", "--quick", "--svg", "hits.svg")
+    with directory_in_memory() as folder:  # for the files of other caches
+        shown = run("eviction.py", "--quick", "--svg", "hits.svg", temporary=folder)
 
     head, line, *rows = [
         [cell.strip().strip("*") for cell in line.split("|")[1:-1]] for line in shown.splitlines()

@@ -192,12 +192,15 @@ class Cutter:
             found = contents(d)
             self.check(found)
             left.happened = lambda call: None
-            d[AFTER] = 1
+            if goes_on := len(self.states) % 3 == 0:
+                d[AFTER] = 1
         assert not left.descriptors, "a descriptor was not given back"
+        if not goes_on:
+            return
         closed = left.copy(LOST)
         with open_on(closed, **OPTIONS) as d:
             assert contents(d) == [*found, (AFTER, 1, None)]
-        if len(self.states) % 20 == 0:
+        if len(self.states) % 5 == 0:
             assert disk_engine.verify("/store", fs=closed).ok
 
     def check_only(self, left: Disk) -> None:

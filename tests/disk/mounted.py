@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,18 +27,6 @@ def run(*command: object) -> None:
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
     if done.returncode:
         raise OSError(f"{command[0]}: {done.stderr.strip() or done.stdout.strip()}")
-
-
-@contextmanager
-def images() -> Iterator[Path]:
-    """A directory for images: in memory where that is possible, for a test writes many."""
-    memory = Path("/dev/shm")
-    where = memory if os.access(memory, os.W_OK) else None
-    found = Path(tempfile.mkdtemp(prefix="kvmap-images-", dir=where))
-    try:
-        yield found
-    finally:
-        shutil.rmtree(found)
 
 
 def make(kind: str, image: Path) -> None:

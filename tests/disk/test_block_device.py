@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import LONG, Clock
+from helpers import LONG, Clock, directory_in_memory
 from model import Contents, Model, Step, contents, outcome, steps, take
-from mounted import images, make, mounted
+from mounted import make, mounted
 from on_disk import open_on
 from watched import WRITING, Watched
 
@@ -110,7 +110,7 @@ class Cutter:
 
 @pytest.mark.parametrize("sync", [True, False], ids=["sync", "no sync"])
 def test_an_ext4_image_that_is_copied_while_it_is_written(sync: bool) -> None:
-    with images() as folder:
+    with directory_in_memory() as folder:
         make("ext4", folder / "image")
         cutter = Cutter(folder, sync=sync)
         with mounted(folder / "image", folder / "mounted", "loop,commit=1") as place:

@@ -6,8 +6,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from helpers import python
-from mounted import ROOM, file_system, images
+from helpers import directory_in_memory, python
+from mounted import ROOM, file_system
 
 FILL = """
 import errno, os, sys, kvmap
@@ -77,14 +77,14 @@ def fill(path: Path, large: int) -> None:
 
 @pytest.mark.parametrize("kind", ["ext4", "xfs", "btrfs", "tmpfs"])
 def test_a_full_disk(kind: str) -> None:
-    with images() as folder, file_system(kind, folder) as place:
+    with directory_in_memory() as folder, file_system(kind, folder) as place:
         fill(place / "store", ROOM // 200)
 
 
 @pytest.mark.parametrize("kind", ["xfs", "btrfs"])
 def test_a_full_disk_whose_blocks_are_shared_with_a_copy(kind: str) -> None:
     """`cp -a` shares blocks there, so that writing to a block that is there takes a new one."""
-    with images() as folder, file_system(kind, folder) as place:
+    with directory_in_memory() as folder, file_system(kind, folder) as place:
         make = """
 import sys, kvmap
 with kvmap.open(sys.argv[1], shards=4) as d:
@@ -101,7 +101,7 @@ with kvmap.open(sys.argv[1], shards=4) as d:
 
 def test_a_store_at_the_root_of_a_new_file_system() -> None:
     """`lost+found` is there, and is no reason to refuse it."""
-    with images() as folder, file_system("ext4", folder) as place:
+    with directory_in_memory() as folder, file_system("ext4", folder) as place:
         (place / "ballast").unlink()
         assert (place / "lost+found").is_dir()
         use = """
