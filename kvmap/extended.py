@@ -89,9 +89,7 @@ def encode(value: Any) -> bytes:
     try:
         text = dumps(value, _tagged, _OPTIONS)
     except JSONEncodeError as error:
-        cause = error.__cause__
-        if cause is not None and not isinstance(cause, Exception):
-            raise cause from None  # Ctrl-C in `_tagged`
+        _raise_interrupt(error)
     else:
         if _is_written(value):
             return text
@@ -102,8 +100,22 @@ def encode(value: Any) -> bytes:
 
 
 def encode_many(values: list[Any]) -> list[bytes]:
-    """Each value as JSON text, as `encode` makes it and with its errors."""
+    """Each value as JSON text, as `encode` makes it and with its errors. O(size of the values)."""
+    try:
+        texts = [dumps(value, _tagged, _OPTIONS) for value in values]
+    except JSONEncodeError as error:
+        _raise_interrupt(error)
+    else:
+        if _is_written(values):
+            return texts
     return list(map(encode, values))
+
+
+def _raise_interrupt(error: JSONEncodeError) -> None:
+    """Raise the Ctrl-C that ended `_tagged`, if that is why there is no text."""
+    cause = error.__cause__
+    if cause is not None and not isinstance(cause, Exception):
+        raise cause from None
 
 
 def decode(text: bytes) -> Any:

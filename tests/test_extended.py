@@ -4,7 +4,7 @@ import enum
 import math
 import zoneinfo
 from collections import Counter, OrderedDict, defaultdict, namedtuple
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
 from fractions import Fraction
@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 import kvmap
 from kvmap import extended, values
-from kvmap.extended import decode, encode
+from kvmap.extended import decode, encode, encode_many
 
 BERLIN = zoneinfo.ZoneInfo("Europe/Berlin")
 ZONES = [None, UTC, BERLIN, zoneinfo.ZoneInfo("Asia/Kathmandu"), zoneinfo.ZoneInfo("UTC")]
@@ -462,7 +462,10 @@ def test_what_the_hook_can_write_is_not_taken_apart(
     assert all(type(part) is str for part in calls), "only elements of a set"
 
 
-def test_an_interrupt_in_the_middle_comes_through(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("call", [encode, encode_many])
+def test_an_interrupt_in_the_middle_comes_through(
+    monkeypatch: pytest.MonkeyPatch, call: Callable[[list[Any]], Any]
+) -> None:
     interrupts = iter([KeyboardInterrupt])
 
     def interrupted(value: bytes) -> str:
@@ -472,7 +475,20 @@ def test_an_interrupt_in_the_middle_comes_through(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setitem(extended.WRITERS, bytes, ("$bytes", interrupted))
     with pytest.raises(KeyboardInterrupt):
-        encode([b"x"])
+        call([b"x"])
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [object(), {"$x": object()}, 10**5000, "\ud800"],
+    ids=["object", "in a dict", "int", "str"],
+)
+def test_of_many_values_the_first_without_a_text_is_named(wrong: Any) -> None:
+    with pytest.raises((TypeError, ValueError)) as one:
+        encode(["x", wrong])
+    with pytest.raises(type(one.value)) as many:
+        encode_many([1, {"$x": (1, 2)}, ["x", wrong], [object()]])
+    assert str(many.value) == str(one.value)
 
 
 def test_reads_and_writes_through_a_map() -> None:
