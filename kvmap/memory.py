@@ -307,7 +307,7 @@ class MemoryEngine:
 
     @property
     def held(self) -> bool:
-        return self._turn.holder is not None
+        return self._turn.held
 
     def hold(self, holder: object, *, wait: bool = True) -> bool:
         self._check_open()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import weakref
 from collections.abc import Callable
 from types import TracebackType
 from typing import Generic, Self, TypeVar
@@ -34,7 +35,7 @@ class Transaction:
         self._undone = undone
         """Called where the block is not committed."""
         self._block: Block | None = None
-        """None inside another block, of which this one is a part, and when it has ended."""
+        """None inside another block, of which this one is a part."""
         self._committed = False
         self._entered = False
         self.state: State
@@ -47,12 +48,12 @@ class Transaction:
             self._write_back(self._blocks.writer())  # what was changed before is no part of it
             block = self._block = Block(self._engine)
             try:
+                self._end_when_dropped(block)
                 self._blocks.enter(block)
                 self.state = block.buffer
                 return self
             except BaseException:  # an interrupt, for one, and __exit__ will not be called
                 self._blocks.leave(block)
-                self._block = None
                 raise
         outer.check_takes_writes()
         self.state = outer.buffer
@@ -64,6 +65,7 @@ class Transaction:
         if outer is None:
             outer = self._block = await self._blocks.enter_async()
             try:
+                self._end_when_dropped(outer)
                 self._write_back_before()
             except BaseException:
                 self._blocks.leave(outer)
@@ -104,18 +106,20 @@ class Transaction:
                     self._engine.commit(block.buffer.changes, block.buffer.seen)
                 self._committed = True
         finally:
-            self._end(block)
+            self._blocks.leave(block)
+            if not self._committed:
+                self._undone()
 
-    def _end(self, block: Block, *, wait: bool = True) -> None:
-        self._blocks.leave(block, wait=wait)
-        if not self._committed:
-            self._undone()
-        self._block = None
+    def _end_when_dropped(self, block: Block) -> None:
+        """End a block that an interrupt ahead of `__exit__`, or in it, has kept from being left."""
+        blocks, undone = self._blocks, self._undone
 
-    def __del__(self) -> None:
-        block: Block | None = getattr(self, "_block", None)
-        if block is not None:  # an interrupt came before the end of __exit__, or even its beginning
-            self._end(block, wait=False)
+        def end(_: object) -> None:
+            blocks.leave(block, wait=False)
+            undone()
+
+        # Not __del__: that would run at the end of each transaction, and swallow a Ctrl-C there.
+        block.guard = weakref.ref(self, end)
 
     async def __aexit__(
         self,

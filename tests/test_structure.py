@@ -34,7 +34,7 @@ STANDARD_MODULES = ("os", "sys")
 """Their os._exit and sys._getframe are documented, and the only ones of their kind."""
 
 EXCEPTIONS: dict[tuple[str, str], str] = {
-    ("kvmap/transactions.py", "_get_running_loop"): (
+    ("kvmap/blocks.py", "_get_running_loop"): (
         "asyncio's own quick question whether a loop runs; asyncio.current_task() raises where none "
         "does, which costs a microsecond for each read inside of a transaction"
     ),

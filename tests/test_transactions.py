@@ -13,7 +13,7 @@ from model import contents
 from stores import Store, each_life
 
 import kvmap
-from kvmap.transactions import Block, Blocks
+from kvmap.blocks import Block, Blocks
 
 
 @pytest.fixture

@@ -80,7 +80,9 @@ class DiskEngine:
             self._shards.close()
             raise
         self._index = Index(self._shards, self._steps, fs.now, max(home.manifest.seq, *seqs))
-        self._loading = Loading(self._index, self._shards, self._turn, self._steps, fs.now)
+        self._loading = Loading(
+            self._index, self._shards, self._turn, self._steps, fs.now, home.manifest.seq
+        )
         self._lookup = Lookup(self._index, self._loading, self._shards, self._turn, self._steps)
         self._entries = self._index.entries
         self._maps = self._shards.maps
@@ -364,7 +366,7 @@ class DiskEngine:
 
     @property
     def held(self) -> bool:
-        return self._turn.holder is not None
+        return self._turn.held
 
     def hold(self, holder: object, *, wait: bool = True) -> bool:
         self._session.check_writable()

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from kvmap import keys
 from kvmap.disk import hint, loader
 from kvmap.disk.index import Index, Reload
+from kvmap.disk.manifest import NAME, OUTDATED
 from kvmap.disk.places import TIED, rising, tied
 from kvmap.disk.records import UNTIMED, Entry, deadline, place, span, unpack_shard
 from kvmap.disk.shard import Shard
@@ -27,8 +28,16 @@ class Loading:
     """Reads the shards, or the hint file, into the index of an open store."""
 
     def __init__(
-        self, index: Index, shards: Shards, turn: Turn, steps: Steps, now: Callable[[], float]
+        self,
+        index: Index,
+        shards: Shards,
+        turn: Turn,
+        steps: Steps,
+        now: Callable[[], float],
+        closed_seq: int,
     ) -> None:
+        """`closed_seq`: the highest sequence number of the shards that the last close vouches for."""
+        self._closed_seq = closed_seq
         self._index = index
         self._shards = shards
         self._turn = turn
@@ -112,7 +121,11 @@ class Loading:
     def _load(self, shard: Shard) -> None:
         index = self._index
         before, self._steps.current = self._steps.current, BEGUN
+        exact = shard.known.exact
         table = loader.load(self._shards, shard)
+        if exact and table.last_seq > self._closed_seq:
+            raise CorruptStoreError(self._shards.store_folder.file_path(NAME), 0, OUTDATED)
+        index.seq = max(index.seq, table.last_seq)
         found = loader.latest(table)
         expired = self._drop_expired(found, shard) if table.timed else 0
         if shard.loaded and not self._agrees(shard, found):
@@ -123,7 +136,6 @@ class Loading:
                 for key, entry in found.items():
                     if len(entry) > UNTIMED:
                         index.deadlines.push(deadline(entry), place(entry), key)
-            index.seq = max(index.seq, table.last_seq)
             with index.gate:
                 index.entries.update(found)
                 index.ordered = False

@@ -19,6 +19,7 @@ from kvmap.settings import Settings
 
 NAME: Final = "kvmap.json"
 FORMAT: Final = 1
+OUTDATED: Final = "a record has a higher sequence number"
 
 DEFAULT_SHARDS: Final = 32
 MOST_SHARDS: Final = 32

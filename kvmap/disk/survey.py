@@ -8,6 +8,7 @@ whether a batch is unfinished.
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import replace
 
 from kvmap import codecs
@@ -15,7 +16,7 @@ from kvmap.disk.damage import walk
 from kvmap.disk.folder import HINT, JOURNAL, LOCK, NEW, SHARDS, Folder
 from kvmap.disk.hinted import Hinted
 from kvmap.disk.journal import is_about, read_journal
-from kvmap.disk.manifest import DEFAULT_SHARDS, NAME, UNKNOWN, Known, Manifest
+from kvmap.disk.manifest import DEFAULT_SHARDS, NAME, OUTDATED, UNKNOWN, Known, Manifest
 from kvmap.disk.parser import Record
 from kvmap.disk.places import TIED, Places
 from kvmap.disk.recognize import SHARD_FILE, best_count, extra, is_newer, lenient
@@ -88,7 +89,7 @@ class Survey:
     # Opening
 
     def _note(self, file: str, error: CorruptStoreError, *, misfit: bool) -> None:
-        damage = Damage(file, error.offset, 0, error.reason)
+        damage = Damage(file, error.offset or 0, 0, error.reason)
         self.other.append(damage)
         if misfit:
             self.misfits.append(damage)
@@ -187,13 +188,11 @@ class Survey:
 
     def _mismatch(self, shard: Shard, error: CorruptStoreError) -> Damage:
         length = 0
-        try:
+        with suppress(CorruptStoreError):  # it is no plain file
             assert self.shards_folder is not None
             size = self.shards_folder.size(shard.name) or 0
             length = abs(size - shard.known.length)
-        except CorruptStoreError:
-            pass  # it is no plain file
-        return Damage(file_of(shard), error.offset, length, error.reason)
+        return Damage(file_of(shard), error.offset or 0, length, error.reason)
 
     def _open_any(self, shard: Shard) -> None:
         try:
@@ -292,6 +291,9 @@ class Survey:
             found.add(at, part)
             self.step(len(part))
         self._note_kept(found)
+        outdated = Damage(NAME, 0, 0, OUTDATED)
+        if known.exact and found.highest_seq > self.manifest.seq and outdated not in self.other:
+            self.other.append(outdated)
         now = self.folder.fs.now()
         self._places.add(shard.number, found.alive(now))
         if self._hinted is not None:

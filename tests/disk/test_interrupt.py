@@ -46,10 +46,8 @@ def begin(d: Map, *, loaded: bool) -> None:
         d["key 0"] = 0
 
 
-def points(work: Work, *, loaded: bool, sync: bool, tries: int) -> range:
+def points(work: Work, d: Map, tries: int) -> range:
     """At which bytecodes there is to be an interrupt: the first time they are only counted."""
-    d = open_on(made(2), sync=sync, tuning=SMALL)
-    begin(d, loaded=loaded)
     counting = Interrupt(sys.maxsize)
     counting.during(lambda: work(d))
     d.close()
@@ -64,16 +62,25 @@ def test_an_interrupt_at_each_bytecode(work: Work, sync: bool, loaded: bool) -> 
     if not LONG and sync == loaded:
         pytest.skip("two of the four will do; --long takes all")
     possible = stages(work, loaded=loaded)
-    tried = 0
-    for at in points(work, loaded=loaded, sync=sync, tries=TRIES):
+
+    def prepared() -> tuple[Disk, Map]:
         disk = made(2)
         d = open_on(disk, sync=sync, tuning=SMALL)
         begin(d, loaded=loaded)
+        return disk, d
+
+    tried = 0
+    for number, at in enumerate(points(work, prepared()[1], TRIES)):
+        disk, d = prepared()
         interrupt = Interrupt(at)
         interrupt.during(lambda: work(d))
         where = f"{at} {interrupt.where}"
         tried += bool(interrupt.where)
+        key = f"key {number % 8}"
+        first = d.get(key) if number % 2 else None  # before anything loads what was left behind
         found = contents(d)
+        assert first in (None, d.get(key)), where
+        assert first is not None or number % 2 == 0 or key not in d, where
         assert found in possible, where
         try:
             check(d, disk)
@@ -190,7 +197,7 @@ def test_a_signal_handler_that_writes_at_each_bytecode(work: Work, loaded: bool)
             with contextlib.suppress(RuntimeError):
                 assert ("meddled" in d) == took[-1]
 
-    for at in points(work, loaded=loaded, sync=False, tries=TRIES // 2):
+    for at in points(work, prepared()[1], TRIES // 2):
         disk, d = prepared()
         interrupt = Interrupt(at, handle)
         interrupt.during(lambda: work(d))

@@ -119,13 +119,14 @@ def lie(chance: random.Random, disk: Disk) -> None:
         case 2 | 3 if HINT in state:
             lines = state[HINT].splitlines(keepends=True)
             at = chance.randrange(len(lines))
-            content = mutated(chance, orjson.loads(lines[at]))
-            body = b"".join([*lines[:at], dumped(content) + b"\n", *lines[at + 1 :]])
-            footer = orjson.loads(body.splitlines()[-1]) if at < len(lines) - 1 else content
-            if isinstance(footer, dict):
-                footer.pop("crc", None)
-            start = body.rindex(b"\n", 0, -1) + 1 if b"\n" in body[:-1] else 0
-            disk.put(HINT, sealed((body[:start] + dumped(footer))[:-1]))
+            with suppress(ValueError):  # where it lies already
+                content = mutated(chance, orjson.loads(lines[at]))
+                body = b"".join([*lines[:at], dumped(content) + b"\n", *lines[at + 1 :]])
+                footer = orjson.loads(body.splitlines()[-1]) if at < len(lines) - 1 else content
+                if isinstance(footer, dict):
+                    footer.pop("crc", None)
+                start = body.rindex(b"\n", 0, -1) + 1 if b"\n" in body[:-1] else 0
+                disk.put(HINT, sealed((body[:start] + dumped(footer))[:-1]))
         case 4:
             content = {
                 "first": chance.choice([1, 5, 30, *ODD]),

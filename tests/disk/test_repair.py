@@ -326,6 +326,24 @@ def test_without_a_number_left_a_record_is_quarantined() -> None:
     assert disk_engine.verify("/store", fs=disk).ok
 
 
+def test_a_manifest_whose_sequence_number_is_too_low() -> None:
+    """New records got numbers that others have, and the store was called whole."""
+    disk = Disk()
+    with open_on(disk, shards=2) as d:
+        d.update(dict.fromkeys("abcdefgh", 0))
+    content = orjson.loads(disk.state()["/store/kvmap.json"])
+    disk.put("/store/kvmap.json", resealed(orjson.dumps(content), seq=3))
+    report = disk_engine.verify("/store", fs=disk)
+    assert [each.file for each in report.damage] == ["kvmap.json"]
+    with open_on(disk.copy()) as d, pytest.raises(kvmap.CorruptStoreError, match="sequence"):
+        dict(d)
+    assert not disk_engine.repair("/store", fs=disk).quarantined
+    with open_on(disk) as d:
+        d["i"] = 0
+        assert "".join(d) == "abcdefghi"
+        check(d, disk)
+
+
 def test_a_record_that_stands_twice_counts_once() -> None:
     one, two = record("ada", 1, value=1), record("bob", 2, value=2)
     disk = stored([one, two, one, two, one])
