@@ -14,6 +14,7 @@ from benchmarking.contestant import Contestant
 from benchmarking.contestants import CONTESTANTS
 from benchmarking.records import Records
 
+BATCH_BYTES = 1 << 22
 BATCH = 4096  # what is prepared ahead of the clock stays small enough for the processor's cache
 MICRO, MILLI, MEGA = 1e6, 1e3, 1e6
 UNLIMITED = 1e9  # seconds
@@ -172,8 +173,9 @@ class _Run:
     def affordable(self, name: str, micros: float, wanted: int) -> int:
         """As many as take a few times the seconds granted, if each takes `micros`."""
         if self.store.whole_file:
-            return wanted
-        count = min(wanted, max(1000, int(2 * self.seconds / micros * MICRO)))
+            count = min(wanted, self.held)
+        else:
+            count = min(wanted, max(1000, int(2 * self.seconds / micros * MICRO)))
         if count < wanted:
             self.sampled[name] = count
         return count
@@ -182,7 +184,9 @@ class _Run:
         """Seconds for loading: the more there is to load, the more of them."""
         if not self.slow:
             return float("inf")
-        return self.seconds * (3 + self.job.keys * (2e-5 + 7e-8 * self.job.size))
+        if self.store.whole_file:
+            return self.seconds
+        return self.seconds * (3 + self.job.keys * (6e-4 + 7e-8 * self.job.size))
 
 
 def timed(
@@ -211,9 +215,9 @@ def fill(
 ) -> int:
     """Write the records in bulk, a batch at a time, until `seconds` are over. Return how many."""
     deadline = perf_counter() + seconds
-    done = 0
+    done, size = 0, max(64, min(BATCH, BATCH_BYTES // records.size))
     while done < len(numbers) and perf_counter() < deadline:
-        batch = numbers[done : done + BATCH]
+        batch = numbers[done : done + size]
         update(records.pairs(batch))
         done += len(batch)
     return done
