@@ -7,7 +7,7 @@ from functools import partial
 from itertools import islice
 
 from kvmap import keys, values
-from kvmap.engine import INF, KEEP_DEADLINE, Changes, Condition, Engine, If, Seen
+from kvmap.engine import INF, KEEP_DEADLINE, Changes, Condition, Engine, If, Seen, in_bulk
 from kvmap.errors import StoreClosedError
 from kvmap.keys import Key
 from kvmap.settings import Settings
@@ -28,6 +28,10 @@ class Buffer:
         self.ended = False
         """Whether the block has ended, so that an iterator that outlives it goes no further."""
         self._engine = engine
+        self._far = in_bulk(engine)
+        """The engine, where a read is a trip to a server. Then each key is read once."""
+        self._deadlines: dict[Key, float | None] = {}
+        """What was read there of deadlines."""
         self._fresh: set[Key] = set()
         """Written keys that the engine's state lacks, or that were deleted before: they come last."""
         self._timed = False
@@ -70,12 +74,30 @@ class Buffer:
             return written[0] if written[1] == INF or written[1] > self.now() else None
         if key in self.changes.deleted:
             return None
+        return self._read(key)
+
+    def _read(self, key: Key) -> bytes | None:
+        """The engine's text. What a server said first holds for the block: else `commit` refuses."""
+        if self._far is not None and key in self.seen.texts:
+            return self.seen.texts[key]
         text = self._engine.get(key)
         self.seen.texts.setdefault(key, text)
         return text
 
+    def _read_many(self, keys: Iterable[Key]) -> None:
+        """Ask a server for all of these keys at once, before they are looked at one by one."""
+        if self._far is not None:
+            changes, seen = self.changes, self.seen.texts
+            known = (changes.written, changes.deleted, seen)
+            wanted = [key for key in keys if not any(key in each for each in known)]
+            if len(wanted) > 1:
+                self._check_open()
+                seen.update(zip(wanted, self._engine.get_many(wanted), strict=True))
+
     def get_many(self, keys: Iterable[Key], /) -> list[bytes | None]:
-        return [self.get(key) for key in keys]
+        wanted = list(keys)
+        self._read_many(wanted)
+        return [self.get(key) for key in wanted]
 
     def __contains__(self, key: object, /) -> bool:
         return self.get(key) is not None
@@ -152,10 +174,21 @@ class Buffer:
         if self.get(key) is None:
             return None
         written = self.changes.written.get(key)
-        return self._engine.deadline(key) if written is None else written[1]
+        if written is not None:
+            return written[1]
+        if self._far is None:
+            return self._engine.deadline(key)
+        if key not in self._deadlines:
+            self._deadlines[key] = self._engine.deadline(key)
+        return self._deadlines[key]
 
     def deadlines(self, keys: Iterable[Key], /) -> list[float | None]:
-        return [self.deadline(key) for key in keys]
+        wanted = list(keys)
+        self._read_many(wanted)
+        if self._far is not None:
+            unknown = [key for key in wanted if key not in self._deadlines]
+            self._deadlines.update(zip(unknown, self._far.deadlines(unknown), strict=True))
+        return [self.deadline(key) for key in wanted]
 
     def expiring(self, seconds: float, /) -> dict[Key, bytes]:
         moment = self.now() + seconds
@@ -189,7 +222,8 @@ class Buffer:
             self._fresh.add(key)
             self._resized += 1
         self._timed = self._timed or deadline != INF
-        self.changes.written[key] = text, deadline
+        # A copy of a small one: what orjson returns keeps the 4 KB that it was written into.
+        self.changes.written[key] = (b"%b" % text if len(text) < 4096 else text), deadline
         self._wrote()
 
     def _wrote(self) -> None:
@@ -201,20 +235,25 @@ class Buffer:
 
     def _forget(self, key: Key) -> None:
         """Take a key that is there, or has expired, out of what the block sees."""
-        if key not in self._fresh and (key in self.changes.written or key in self._engine):
+        if key not in self._fresh and (key in self.changes.written or self._is_below(key)):
             self.changes.deleted.add(key)
         self._fresh.discard(key)
         self.changes.written.pop(key, None)
 
+    def _is_below(self, key: Key) -> bool:
+        return key in self._engine if self._far is None else self._read(key) is not None
+
     def put_many(self, texts: Mapping[Key, bytes], ttl: float, /) -> None:
         for key in texts:
             keys.text(key)
+        self._read_many(texts)
         for key, text in texts.items():
             self.put(key, text, ttl)
 
     def put_until(self, entries: Mapping[Key, tuple[bytes, float]], /) -> None:
         for key in entries:
             keys.text(key)
+        self._read_many(entries)
         for key, (text, deadline) in entries.items():
             self._put(key, text, deadline, is_new=self.get(key) is None)
 
@@ -254,7 +293,9 @@ class Buffer:
         return self.pop(key) is not None
 
     def delete_many(self, keys: Iterable[Key], /) -> int:
-        return sum([self.delete(key) for key in dict.fromkeys(keys)])
+        wanted = list(dict.fromkeys(keys))
+        self._read_many(wanted)
+        return sum([self.delete(key) for key in wanted])
 
     def clear(self) -> None:
         for page in list(self.keys()):

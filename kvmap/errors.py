@@ -89,20 +89,27 @@ class OutcomeUnknownError(KVMapError, ConnectionError):
 
 
 class CorruptStoreError(KVMapError, ValueError):
-    """Bytes on disk are not what was written there.
+    """What is stored is not what was written there.
 
     `file` is the path of the damaged file, `offset` the byte where the damage was met, and
-    `reason` what is wrong there. The other entries can be read; `kvmap.repair` keeps them.
+    `reason` what is wrong there. The other entries can be read; `kvmap.repair` keeps them. On a
+    server `file` is the URL and the key there, and `offset` is None.
     """
 
-    def __init__(self, file: str | os.PathLike[str], offset: int, reason: str) -> None:
+    def __init__(self, file: str | os.PathLike[str], offset: int | None, reason: str) -> None:
         super().__init__(file, offset, reason)
         self.file = os.fspath(file)
         self.offset = offset
         self.reason = reason
 
+    @property
+    def place(self) -> str:
+        """Where the damage is, for a message."""
+        return self.file if self.offset is None else f"{self.file}, byte {self.offset}"
+
     def __str__(self) -> str:
-        return (
-            f"{self.file}, byte {self.offset}: {self.reason}; "
-            "kvmap.verify() lists all damage, kvmap.repair() keeps what is whole"
-        )
+        if self.offset is None:
+            advice = "the other entries are whole; write this one anew, or delete it"
+        else:
+            advice = "kvmap.verify() lists all damage, kvmap.repair() keeps what is whole"
+        return f"{self.place}: {self.reason}; {advice}"

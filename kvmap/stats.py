@@ -82,7 +82,9 @@ class Stats:
             ("values", f"{self.value_bytes:,} bytes"),
             ("live records", f"{self.live_bytes:,} bytes"),
             ("dead records", f"{self.dead_bytes:,} bytes"),
-            ("on disk", f"{self.disk_bytes:,} bytes in {self.files:,} files"),
+            ("on disk", f"{self.disk_bytes:,} bytes in {self.files:,} files")
+            if self.files
+            else ("in memory", f"{self.disk_bytes:,} bytes"),
             ("expire", f"{self.entries - self.deadlines.never:,} entries"),
             ("expired", f"{self.counts.expirations:,} since opening"),
             ("evicted", f"{self.counts.evictions:,} since opening"),

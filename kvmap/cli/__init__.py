@@ -42,8 +42,9 @@ def main(arguments: list[str] | None = None) -> int:
         _silence()
         return 141
     except CorruptStoreError as error:
-        screen.say(f"{error.file}, byte {error.offset}: {error.reason}")
-        screen.say(f"{command('verify', _store(args))} lists all damage")
+        screen.say(f"{error.place}: {error.reason}")
+        if error.offset is not None:
+            screen.say(f"{command('verify', _store(args))} lists all damage")
         return 1
     except (KVMapError, OSError) as error:
         screen.say(explain(error, _store(args), may_wait="timeout" in args))

@@ -62,8 +62,7 @@ class Map(Source):
             try:
                 found = self._d.get_many([key])
             except CorruptStoreError as error:
-                reason = f"{error.file}, byte {error.offset}: {error.reason}"
-                yield key, Unreadable(f"key {shown(key)}", reason)
+                yield key, Unreadable(f"key {shown(key)}", f"{error.place}: {error.reason}")
             else:
                 yield from found.items()
 

@@ -32,6 +32,7 @@ _UNSENT: Final = (
 _CODES: Final = re.compile(
     r"\b(KVMAP[A-Z]+|OOM|READONLY|WRONGTYPE|MISCONF|NOREPLICAS|NOPERM|BUSY|CLUSTERDOWN|MASTERDOWN)\b"
 )
+_LIMIT: Final = re.compile(r"KVMAPLIMIT (\w+) (\d+) (\d+)")
 _HINTS: Final = {
     "ASK": "this part of the cluster is being moved to another node",
     "TRYAGAIN": "this part of the cluster is being moved to another node",
@@ -108,11 +109,21 @@ def _refusal(error: BaseException, server: str) -> KVMapError:
             "what this transaction has read was changed by another writer; nothing was written"
         )
     if code == "KVMAPLIMIT":
-        name = str(error).rpartition(" ")[2] or "entries"
-        return LimitError(f"the map would grow beyond limits.{name}; nothing was changed")
+        return _beyond_limit(str(error))
     if isinstance(error, (exceptions.AuthenticationError, exceptions.AuthorizationError)):
         return StoreUnavailableError(f"{server} refuses the user or the password: {error}")
     if isinstance(error, exceptions.BusyLoadingError):
         return StoreUnavailableError(f"{server} is still reading its files; nothing was changed")
     hint = f"{_HINTS[code]}: " if code in _HINTS else ""
     return StoreUnavailableError(f"{server} refuses the call: {hint}{error}; nothing was changed")
+
+
+def _beyond_limit(reply: str) -> LimitError:
+    found = _LIMIT.search(reply)
+    assert found is not None, reply
+    limit, wanted, most = found.groups()
+    what = "entries" if limit == "entries" else "bytes of keys and values"
+    return LimitError(
+        f"the map would hold {wanted} {what}, limits.{limit} is {most}; nothing was changed; delete "
+        "entries, or open it with larger limits"
+    )

@@ -100,6 +100,8 @@ class Pages:
                 raise self.corrupt(partition, "a value that holds a zero byte is not JSON")
             if names:
                 yield places, names, values
+            if not after:
+                return
 
     def outermost(self, *, last: bool) -> int | None:
         """The partition that has the newest entry, or the oldest; None where there is none."""
@@ -153,7 +155,7 @@ class Pages:
     def corrupt(self, partition: int, reason: str) -> CorruptStoreError:
         """The error for what can't have been written by kvmap."""
         name = self._server.layout.keys(partition)[0].decode()
-        return CorruptStoreError(f"{self._server.shown}, {name}", 0, reason)
+        return CorruptStoreError(f"{self._server.shown}, {name}", None, reason)
 
 
 def _numbers(text: bytes, kind: Any) -> list[Any]:

@@ -198,8 +198,11 @@ def test_a_key_of_another_type_in_the_way(d: kvmap.KVMap[Any, Any], client: Any,
 def test_a_value_that_is_no_json(d: kvmap.KVMap[Any, Any], client: Any) -> None:
     d["a"] = 1
     client.hset("kvmap:{d:00}:values", '"a"', "{broken")
-    with pytest.raises(kvmap.CorruptStoreError, match="'a'"):
+    with pytest.raises(kvmap.CorruptStoreError, match="'a'") as caught:
         d["a"]
+    assert caught.value.offset is None
+    assert "kvmap:{d:00}:values" in caught.value.file
+    assert "write this one anew, or delete it" in str(caught.value)
     client.hset("kvmap:{d:00}:values", '"a"', "1\0002")
     with pytest.raises(kvmap.CorruptStoreError):
         list(d.items())

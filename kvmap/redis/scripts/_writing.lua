@@ -105,11 +105,16 @@ local function write(field, text, is_new, form)
   end
 end
 
+local function beyond(limit, wanted, most)
+  return redis.error_reply(string.format('KVMAPLIMIT %s %d %s', limit, wanted, most))
+end
+
 -- An error where so many more entries and bytes exceed a limit ('' for no limit); else nil. What
 -- has expired does not count, and is removed first where that decides.
 local function exceeded(entries, bytes, most_entries, most_bytes)
-  if entries > 0 and most_entries ~= '' and count_live() + entries > tonumber(most_entries) then
-    return redis.error_reply('KVMAPLIMIT entries')
+  if entries > 0 and most_entries ~= '' then
+    local count = count_live() + entries
+    if count > tonumber(most_entries) then return beyond('entries', count, most_entries) end
   end
   if bytes > 0 and most_bytes ~= '' then
     local held = tonumber(found[4] or 0)
@@ -118,7 +123,7 @@ local function exceeded(entries, bytes, most_entries, most_bytes)
         held = held - entry_size(field)
       end
       if held + bytes > tonumber(most_bytes) then
-        return redis.error_reply('KVMAPLIMIT store_bytes')
+        return beyond('store_bytes', held + bytes, most_bytes)
       end
     end
   end

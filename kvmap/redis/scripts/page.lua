@@ -1,5 +1,5 @@
 -- The next entries in the order: their places and their keys, as JSON arrays, and with their texts,
--- each followed by a zero byte. The last place is also that of the last entry looked at.
+-- each followed by a zero byte. Before these, the last place that was looked at; '' at the end.
 -- ARGV: 'up' or 'down', the place after which to begin ('' for the first page), the most entries,
 -- the bytes of texts after which to stop ('' for no texts).
 local is_up, after, most = ARGV[1] == 'up', ARGV[2], ARGV[3]
@@ -21,7 +21,7 @@ for i = 1, #found, 2 do
     places[#places + 1] = found[i + 1]
   end
 end
-local last = found[#found]
+local last = #found < 2 * most and '' or found[#found]
 
 local bytes_wanted = ARGV[4]
 if bytes_wanted == '' then
