@@ -755,7 +755,9 @@ class KVMap(DictMethods[K, V]):
         `weather.forecast(city='Rome', days=3)`; equal arguments make one entry, however the call is
         written. It works on functions, methods and `async def`. Threads and tasks that ask for the
         same result wait for the one that computes it; its exception reaches all of them and is not
-        kept. Every call returns the value as the map gives it back, the first one too.
+        kept. Processes on a server's map do not wait for each other: those that ask at the same time
+        compute it once each, and the last result stays. Every call returns the value as the map gives
+        it back, the first one too.
 
         - `ttl`: how long a result is kept, as for `set`.
         - `key`: makes the key from the arguments instead.
@@ -1052,7 +1054,8 @@ class KVMap(DictMethods[K, V]):
     def copy(self) -> dict[K, V]:
         """A plain dict with the same entries, every value decoded. O(bytes of the store).
 
-        Other threads' writes wait meanwhile.
+        Other threads' writes wait meanwhile; on a server, where they do not, it is read as `items`
+        reads it.
 
         >>> import kvmap
         >>> with kvmap.open(":memory:") as d:
@@ -1060,6 +1063,8 @@ class KVMap(DictMethods[K, V]):
         ...     d.copy()
         {'ada': [1, 2]}
         """
+        if in_bulk(self._engine) is not None:
+            return dict(self._iterate(False))
         try:
             with self.transaction():
                 return dict(self._iterate(False))
