@@ -8,11 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, cast, overload
 
-from orjson import JSONDecodeError
-
 from kvmap import iteration, keys, lifecycle, showing
 from kvmap.dict_methods import DictMethods, pairs_of
 from kvmap.engine import INF, KEEP_DEADLINE, Engine, If, Progress, State, in_bulk
+from kvmap.entry_notes import note_decoding, note_encoding
 from kvmap.errors import KeyExistsError, ReadOnlyError
 from kvmap.keys import Key
 from kvmap.limits import Limits
@@ -102,9 +101,11 @@ class KVMap(DictMethods[K, V]):
         if self._writeback is not None:
             return self._hand_out(key, text)
         try:
-            return cast(V, self._decode(text))
-        except JSONDecodeError as error:
-            raise self._engine.damaged(key, str(error)) from None
+            value: V = self._decode(text)
+        except Exception as error:
+            note_decoding(self._engine, key, text, error)
+            raise
+        return value
 
     def _hand_out(self, key: K, text: bytes) -> V:
         assert self._writeback is not None
@@ -113,8 +114,9 @@ class KVMap(DictMethods[K, V]):
     def _decoded(self, key: Any, text: bytes) -> Any:
         try:
             return self._decode(text)
-        except JSONDecodeError as error:
-            raise self._engine.damaged(key, str(error)) from None
+        except Exception as error:
+            note_decoding(self._engine, key, text, error)
+            raise
 
     def _value(self, key: Any, text: bytes) -> V:
         if self._writeback is not None:
@@ -198,7 +200,7 @@ class KVMap(DictMethods[K, V]):
         if self._writeback is None:
             try:
                 return self._codec.decode_many(texts)
-            except JSONDecodeError:
+            except Exception:
                 pass  # the next line says which of them it is
         return [self._value(key, text) for key, text in zip(keys, texts, strict=True)]
 
@@ -620,7 +622,14 @@ class KVMap(DictMethods[K, V]):
         {'ada': 1, 'bob': 2}
         """
         seconds = self._seconds(ttl)
-        texts = self._codec.encode_many(list(entries.values()))
+        if not hasattr(entries, "items"):
+            kind = type(entries).__name__
+            raise TypeError(f"set_many takes a mapping, not {kind}; update takes pairs too")
+        try:
+            texts = self._codec.encode_many(list(entries.values()))
+        except Exception as error:
+            note_encoding(self._encode, entries, error)
+            raise
         wanted = list(entries)
         if self._checks_entry or set(map(type, wanted)) != {str}:
             wanted = [self._checked(k, text) for k, text in zip(wanted, texts, strict=True)]

@@ -350,6 +350,8 @@ class MemoryEngine:
             self._bound(settings)
 
     def peek(self, count: int, /) -> tuple[int | None, list[tuple[Key, bytes]]]:
+        if self._deadlines.soonest <= self.now():
+            return None, []
         first = list(islice(self._entries.items(), count))
         return len(self._entries), [(key, entry[0]) for key, entry in first]
 

@@ -52,6 +52,13 @@ def completions(engine: Engine) -> list[str]:
 def _peek(engine: Engine, decode: Decode) -> tuple[int | None, list[tuple[Key, str]]]:
     try:
         count, entries = engine.peek(_ENTRIES)
-        return count, [(key, shown(decode(value))) for key, value in entries]
     except Exception:  # a repr says what it can
         return None, []
+    return count, [(key, _value(text, decode)) for key, text in entries]
+
+
+def _value(text: bytes, decode: Decode) -> str:
+    try:
+        return shown(decode(text))
+    except Exception as error:
+        return f"<{type(error).__name__}>"

@@ -12,6 +12,7 @@ from stores import Store
 import kvmap
 from kvmap import codecs, values
 from kvmap.codecs import Codec
+from kvmap.disk.records import sealed
 
 NEW_YEAR, EASTER = datetime(2020, 1, 1), datetime(2020, 4, 12)
 Dates = kvmap.KVMap[str, datetime]
@@ -330,6 +331,89 @@ def test_what_decode_raises_is_never_taken_for_a_missing_key(store: Store) -> No
         assert len(d) == 1, "what could not be decoded was not removed"
         d["bad"] = {"n": 2}  # it can be overwritten
         assert d["bad"] == 2
+
+
+READS: list[Callable[[kvmap.KVMap[Any, Any]], Any]] = [
+    lambda d: d["bad"],
+    lambda d: d.get("bad"),
+    lambda d: d.get_many(["good", "bad"]),
+    lambda d: d.pop("bad"),
+    lambda d: d.edit("bad").__enter__(),
+    lambda d: list(d.values()),
+    lambda d: list(d.items()),
+    lambda d: d.copy(),
+]
+
+
+def test_no_error_of_decode_is_taken_for_damage(store: Store) -> None:
+    with store.open(decode=orjson.loads) as d:
+        d.update(good="[1]", bad="no JSON")
+        for read in READS:
+            with pytest.raises(orjson.JSONDecodeError):
+                read(d)
+        assert d["good"] == [1]
+
+
+@pytest.mark.parametrize(
+    ("options", "good", "bad"),
+    [
+        ({"decode": lambda value: value["n"]}, {"n": 1}, {}),
+        ({"type": dict[str, int]}, {"n": 1}, {"n": "x"}),
+        ({"codec": "extended"}, {"n": 1}, {"$x": 1}),
+    ],
+    ids=["hook", "type", "extended"],
+)
+def test_an_error_of_decoding_names_the_key(
+    kept: Store, options: dict[str, Any], good: Any, bad: Any
+) -> None:
+    codec = options.get("codec", "json")
+    with kept.open(codec=codec) as d:
+        d.update(good=good, bad=bad)
+    if codec == "extended":
+        change_text(d.path, b'"$$x"', b'"$yz"')
+    with kept.open(**options) as d:
+        for read in READS:
+            with pytest.raises((KeyError, ValueError)) as caught:
+                read(d)
+            assert caught.value.__notes__ == ["that is the value of key 'bad'"]
+        assert "bad" in d
+
+
+def change_text(path: Path, old: bytes, new: bytes) -> None:
+    """Replace a text in a store's records, whose checksums are right then."""
+    for shard in path.glob("shards/*.jsonl"):
+        lines = [line.partition(b',"crc"')[0] for line in shard.read_bytes().splitlines()]
+        shard.write_bytes(b"".join(sealed(line.replace(old, new)) for line in lines))
+
+
+@pytest.mark.parametrize(
+    ("options", "bad"),
+    [
+        ({}, [3j]),
+        ({"codec": "extended"}, [object()]),
+        ({"type": list[int]}, ["x"]),
+        ({"encode": lambda value: value[0] and value}, []),
+    ],
+    ids=["json", "extended", "type", "hook"],
+)
+@pytest.mark.parametrize("write", ["update", "set_many"])
+def test_of_many_values_the_one_without_a_text_is_named(
+    store: Store, options: dict[str, Any], bad: Any, write: str
+) -> None:
+    with store.open(**options) as d:
+        d["a"] = [1]
+        with pytest.raises((TypeError, IndexError)) as caught:
+            getattr(d, write)({"a": [2], "b": [3], "c": bad, "d": bad})
+        assert caught.value.__notes__ == ["that is the value of key 'c'"]
+        assert d == {"a": [1]}
+
+
+@pytest.mark.parametrize("wrong", [[("a", 1)], "ab", 5, None, {"a"}], ids=str)
+def test_set_many_takes_a_mapping(store: Store, wrong: Any) -> None:
+    with store.open() as d:
+        with pytest.raises(TypeError, match="set_many takes a mapping, not"):
+            d.set_many(wrong)
+        assert not d
 
 
 def test_a_memoized_result_that_decode_refuses_is_not_computed_again(store: Store) -> None:

@@ -651,8 +651,22 @@ def test_repr_never_fails() -> None:
     for view in (half_made.keys(), half_made.values(), half_made.items()):
         assert repr(half_made) in repr(view)
     with kvmap.open(":memory:", decode=decode) as d:
+        d.update(a=1, b=2)
+        assert repr(d) == "<KVMap ':memory:' {'a': <ZeroDivisionError>, 'b': <ZeroDivisionError>}>"
+        assert "<td>&lt;ZeroDivisionError&gt;</td>" in d._repr_html_()
+
+
+def test_repr_shows_nothing_that_has_expired(store: Store) -> None:
+    with store.open() as d:
+        d.set("token", "s3cr3t", ttl=5)
         d["a"] = 1
-        assert repr(d) == "<KVMap ':memory:'>"
+        assert "s3cr3t" in repr(d)
+        store.clock.wait(5)
+        for shown in (repr(d), d._repr_html_(), repr(d._ipython_key_completions_())):
+            assert "s3cr3t" not in shown
+            assert "token" not in shown
+        assert len(d) == 1
+        assert repr(d) == f"<KVMap {d.name!r} {{'a': 1}}>"
 
 
 def test_notebooks_get_a_table_and_completions(store: Store) -> None:
