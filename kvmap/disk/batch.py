@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from kvmap.disk.index import Index
 from kvmap.disk.journal import Journal
 from kvmap.disk.records import Entry
@@ -50,12 +48,6 @@ class Part:
         self.growth = 0
         """By how much its live bytes grow."""
         self.last_seq = 0
-
-    def add(self, parts: Sequence[bytes], size: int, seq: int, growth: int) -> None:
-        self.lines += parts
-        self.size += size
-        self.growth += growth
-        self.last_seq = seq
 
 
 class Batch:

@@ -383,13 +383,17 @@ class DiskEngine:
     def commit(self, changes: Changes, seen: Seen) -> None:
         self._steps.check_reentry()
         now = self.now()
-        written = {key: new for key, new in changes.written.items() if new[1] > now}
-        gone = changes.deleted | (changes.written.keys() - written.keys())
+        texts, deadlines = dict[Key, bytes](), list[float]()
+        for key, (text, expires) in changes.written.items():
+            if expires > now:
+                texts[key] = text
+                deadlines.append(expires)
+        gone = changes.deleted | (changes.written.keys() - texts.keys())
         with self._lock:
             self._steps.settle()
             self._committing = True
             try:
-                self._write([*gone, *written], self._writer.change, written, gone)
+                self._write([*gone, *texts], self._writer.change, texts, deadlines, gone)
             finally:
                 self._committing = False
 

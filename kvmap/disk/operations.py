@@ -47,12 +47,10 @@ class Operations:
 
     def put_many(self, texts: Mapping[Key, bytes], ttl: float) -> None:
         if ttl == KEEP_DEADLINE:
-            entries = self._entries
-            written = {k: (text, self.moment(entries.get(k), ttl)) for k, text in texts.items()}
+            deadlines = [self.moment(self._entries.get(key), ttl) for key in texts]
         else:
-            expires = self.moment(None, ttl)
-            written = {key: (text, expires) for key, text in texts.items()}
-        self._writer.change(written, ())
+            deadlines = [self.moment(None, ttl)] * len(texts)
+        self._writer.change(texts, deadlines, ())
 
     def setdefault(self, key: Key, text: bytes, ttl: float) -> bytes:
         old = self._entries.get(key)
@@ -105,5 +103,5 @@ class Operations:
 
     def delete_many(self, wanted: list[Key]) -> int:
         before = len(self._entries)
-        self._writer.change({}, wanted)
+        self._writer.change({}, [], wanted)
         return before - len(self._entries)

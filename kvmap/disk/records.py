@@ -84,6 +84,12 @@ def place(entry: Entry) -> int:
     return found
 
 
+def line_size(entry: Entry) -> int:
+    """Bytes of the entry's line."""
+    found: int = unpack_order(entry)[1]
+    return found
+
+
 def span(entry: Entry) -> tuple[int, int]:
     """Where the entry's line begins in its shard, and where it ends."""
     _, end, size = _unpack_span(entry)

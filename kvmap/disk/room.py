@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 from kvmap.disk.index import Index
 from kvmap.disk.records import TAIL, Entry, head, place, unpack_order
@@ -12,9 +12,6 @@ from kvmap.eviction import Bounds
 from kvmap.keys import Key
 from kvmap.keys import text as key_text
 from kvmap.settings import Settings
-
-Written = Mapping[Key, tuple[bytes, float]]
-"""Texts and deadlines by key."""
 
 _MOST_BESIDE = 192
 """Bytes of a record beside its key and its value, at the most."""
@@ -59,19 +56,21 @@ class Room:
             self.marks.add(key)
         return True
 
-    def victims(self, written: Written, gone: Collection[Key]) -> list[Key]:
+    def victims(
+        self, texts: Mapping[Key, bytes], deadlines: Sequence[float], gone: Collection[Key]
+    ) -> list[Key]:
         """What is to be evicted before this is written and deleted. Marks what is overwritten.
 
         Raises LimitError where nothing may be evicted.
         """
         entries = self._entries
-        touched = {**written, **dict.fromkeys(gone)} if gone else written
+        touched = {**texts, **dict.fromkeys(gone)} if gone else texts
         there = {key: entries[key] for key in touched if key in entries}
-        count = len(entries) - len(there) + len(written)
+        count = len(entries) - len(there) + len(texts)
         live = growth = 0
         if self._most_bytes != INF:
             live = self._shards.live
-            growth = self._growth(written, set(gone), there)
+            growth = self._growth(texts, deadlines, set(gone), there)
         victims = self._bounds.victims(count, live + growth, live, touched)
         if self._most_bytes != INF:
             freed = sum([unpack_order(entries[key])[1] for key in victims])
@@ -84,12 +83,18 @@ class Room:
         """Drop the marks of what was deleted."""
         self._bounds.forget(deleted)
 
-    def _growth(self, written: Written, gone: set[Key], there: Mapping[Key, Entry]) -> int:
+    def _growth(
+        self,
+        texts: Mapping[Key, bytes],
+        deadlines: Sequence[float],
+        gone: set[Key],
+        there: Mapping[Key, Entry],
+    ) -> int:
         """By how many bytes the live records grow; `there`: the entries that are replaced or go."""
         growth = 0
         for replaced in there.values():
             growth -= int(unpack_order(replaced)[1])
-        for key, (text, expires) in written.items():
+        for (key, text), expires in zip(texts.items(), deadlines, strict=True):
             old = None if key in gone else there.get(key)
             first = 0 if old is None else place(old)
             growth += len(head(key_text(key), self._index.seq + 1, first, expires))

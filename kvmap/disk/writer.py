@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from zlib import crc32
 
 from orjson import dumps, loads
@@ -18,13 +18,15 @@ from kvmap.disk.records import (
     TAIL,
     Entry,
     key_text,
+    line_size,
     pack,
     pack_timed,
+    place,
     span,
     unpack_order,
     unpack_value,
 )
-from kvmap.disk.room import Room, Written
+from kvmap.disk.room import Room
 from kvmap.disk.shard import Shard
 from kvmap.disk.shards import Shards
 from kvmap.disk.steps import BEGUN, Steps
@@ -75,7 +77,7 @@ class Writer:
         In one function but for what is rare: a call costs 2 % of a write.
         """
         if self._room.bounded and not self._room.has(key, old, text):
-            self._make_room({key: (text, expires)})
+            self._make_room({key: text}, [expires])
         if type(key) is str:
             try:
                 name = dumps(key)
@@ -85,12 +87,12 @@ class Writer:
         else:
             key, name = self._name(key, old)
             shard = self._by_number[keys.bucket(key, self._mask)]
-        place, freed = (0, 0) if old is None else unpack_order(old)
+        first, freed = (0, 0) if old is None else unpack_order(old)
         index = self._index
         index.seq = seq = index.seq + 1
         if not seq & 255 or seq > MOST_SEQ:
             self._check_now_and_then(seq, [shard])
-        head = records.head(name, seq, place, expires)
+        head = records.head(name, seq, first, expires)
         seed = crc32(head)
         crc = crc32(text, seed)
         end = shard.end
@@ -102,10 +104,10 @@ class Writer:
             end = shard.end
             start, stop = end + len(head), end + len(head) + len(text)
         if expires == INF:
-            entry = pack(start, stop, seed, crc, shard.number, place or seq, size)
+            entry = pack(start, stop, seed, crc, shard.number, first or seq, size)
         else:
-            entry = pack_timed(start, stop, seed, crc, shard.number, place or seq, size, expires)
-            index.deadlines.push(expires, place or seq, key)
+            entry = pack_timed(start, stop, seed, crc, shard.number, first or seq, size, expires)
+            index.deadlines.push(expires, first or seq, key)
         step = self._single
         step.shard, step.key, step.entry = shard, key, entry
         step.end, step.live, step.live_after = end, shard.live, shard.live + size - freed
@@ -137,7 +139,7 @@ class Writer:
         step = self._single
         step.shard, step.key, step.entry = shard, key, None
         step.end, step.live = shard.end, shard.live
-        step.live_after = shard.live - unpack_order(old)[1]
+        step.live_after = shard.live - line_size(old)
         self._steps.current = step
         shard.append(line)
         if self._sync:
@@ -183,28 +185,39 @@ class Writer:
 
     # Many records
 
-    def change(self, written: Written, gone: Iterable[Key]) -> None:
-        """Delete what is there of `gone`, then write: all of it or nothing."""
+    def change(
+        self, texts: Mapping[Key, bytes], deadlines: Sequence[float], gone: Iterable[Key]
+    ) -> None:
+        """Delete what is there of `gone`, then write the texts: all of it or nothing."""
         gone = [key for key in gone if key in self._entries]
-        if len(written) + len(gone) > 1:
+        if len(texts) + len(gone) > 1:
             if self._room.bounded:
-                self._make_room(written, gone)
-            self._write(written, gone)
+                self._make_room(texts, deadlines, gone)
+            self._write(texts, deadlines, gone)
         else:
             for key in gone:
                 self.delete(key, self._entries[key])
-            for key, (text, expires) in written.items():
-                self.put(key, self._entries.get(key), text, expires)
+            for key, text in texts.items():
+                self.put(key, self._entries.get(key), text, deadlines[0])
 
-    def _make_room(self, written: Written, gone: Collection[Key] = ()) -> None:
+    def _make_room(
+        self, texts: Mapping[Key, bytes], deadlines: Sequence[float], gone: Collection[Key] = ()
+    ) -> None:
         """Evict what must go before this is written. Raises LimitError where nothing may be."""
-        victims = self._room.victims(written, gone)
+        victims = self._room.victims(texts, deadlines, gone)
         if victims:
-            self._write({}, victims, atomic=False)
+            self._write({}, [], victims, atomic=False)
             self._index.unseen += len(victims)
             self.evicted += len(victims)
 
-    def _write(self, written: Written, gone: Collection[Key] = (), *, atomic: bool = True) -> None:
+    def _write(
+        self,
+        texts: Mapping[Key, bytes],
+        deadlines: Sequence[float],
+        gone: Collection[Key],
+        *,
+        atomic: bool = True,
+    ) -> None:
         """Delete keys that are there, then write records, all or nothing; of parsed shards.
 
         Not `atomic`: a kill may leave some of it done.
@@ -212,7 +225,7 @@ class Writer:
         batch = Batch(self._index, self._shards, self._journal, sync=self._sync, atomic=atomic)
         first = self._index.seq + 1
         self._add_tombstones(batch, gone)
-        self._add_records(batch, written, gone)
+        self._add_records(batch, texts, deadlines, gone)
         last = self._index.seq
         parts = list(batch.parts.values())
         self._check_now_and_then(last, [part.shard for part in parts])
@@ -252,44 +265,54 @@ class Writer:
             part = batch.part(self._by_number[keys.bucket(key, self._mask)])
             self._index.seq = seq = self._index.seq + 1
             line = records.tombstone(name, seq)
-            part.add([line], len(line), seq, -unpack_order(old)[1])
+            part.lines.append(line)
+            part.size += len(line)
+            part.growth -= line_size(old)
+            part.last_seq = seq
             batch.gone.append(each)
 
-    def _add_records(self, batch: Batch, written: Written, gone: Collection[Key]) -> None:
-        if not written:
-            return
-        olds = list(map(self._entries.get, written))
+    def _add_records(
+        self,
+        batch: Batch,
+        texts: Mapping[Key, bytes],
+        deadlines: Sequence[float],
+        gone: Collection[Key],
+    ) -> None:
+        # Column by column, and without an object for each record that garbage collection looks at.
+        olds = list(map(self._entries.get, texts))
         if gone:
             away = set(gone)
-            olds = [None if key in away else old for key, old in zip(written, olds, strict=True)]
-        plain, names, shards = self._named(list(written), olds)
-        orders = [(0, 0) if old is None else unpack_order(old) for old in olds]
-        texts = [text for text, _ in written.values()]
-        deadlines = [when for _, when in written.values()]
+            olds = [None if key in away else old for key, old in zip(texts, olds, strict=True)]
+        plain, names, numbers = self._named(list(texts), olds)
+        places = [0 if old is None else place(old) for old in olds]
         seqs = range(self._index.seq + 1, self._index.seq + 1 + len(names))
         self._index.seq += len(names)
-        heads = records.heads(names, seqs, [place for place, _ in orders], deadlines)
+        heads = records.heads(names, seqs, places, deadlines)
         seeds = list(map(crc32, heads))
-        crcs = list(map(crc32, texts, seeds))
-        for key, number, (place, freed), seq, expires, head, text, seed, crc, tail in zip(
-            plain, shards, orders, seqs, deadlines, heads, texts, seeds, crcs, records.tails(crcs),
+        crcs = list(map(crc32, texts.values(), seeds))
+        tails = records.tails(crcs)
+        for key, old, number, first, seq, expires, head, text, seed, crc, tail in zip(
+            plain, olds, numbers, places, seqs, deadlines, heads, texts.values(), seeds, crcs, tails,
             strict=True,
         ):  # fmt: skip
-            part = batch.part(self._by_number[number])
+            part = batch.parts.get(number) or batch.part(self._by_number[number])
             at = part.end + part.size
             start = at + len(head)
             stop = start + len(text)
             size = stop + TAIL - at
             if stop + TAIL > records.MOST_BYTES:
                 part.shard.check_room(part.size + size)
-            part.add((head, text, tail), size, seq, size - freed)
+            part.lines += (head, text, tail)
+            part.size += size
+            part.growth += size if old is None else size - line_size(old)
+            part.last_seq = seq
             if expires == INF:
-                batch.entries[key] = pack(start, stop, seed, crc, number, place or seq, size)
+                batch.entries[key] = pack(start, stop, seed, crc, number, first or seq, size)
             else:
                 batch.entries[key] = pack_timed(
-                    start, stop, seed, crc, number, place or seq, size, expires
+                    start, stop, seed, crc, number, first or seq, size, expires
                 )
-                self._index.deadlines.push(expires, place or seq, key)
+                self._index.deadlines.push(expires, first or seq, key)
 
     def _named(
         self, wanted: list[Key], olds: list[Entry | None]
@@ -298,7 +321,8 @@ class Writer:
         mask = self._mask
         if set(map(type, wanted)) == {str}:
             try:
-                names = list(map(dumps, wanted))
+                # Copies: what orjson returns keeps the kilobyte that it was written into.
+                names = [b"%b" % name for name in map(dumps, wanted)]
             except TypeError:
                 names = list(map(keys.text, wanted))  # which says what is wrong
             return wanted, names, [crc & mask for crc in map(crc32, names)]

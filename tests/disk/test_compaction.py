@@ -10,7 +10,7 @@ import pytest
 from helpers import Clock, files_of, killed
 from invariants import check, files
 from on_disk import open_on
-from simulated import Disk
+from simulated import Choice, Disk, Versions
 from unsynced import Unsynced
 from watched import Watched
 
@@ -149,6 +149,30 @@ def test_what_expires_during_a_compaction_is_gone(
     assert len(d) == 51
     assert len(files(d, disk)[SHARD]) < len(before), "it was completed"
     check(d, disk)
+
+
+class NamesKept(Choice):
+    """All names are on disk, and no bytes that were not synced."""
+
+    def one(self, versions: Versions) -> Any:
+        unsynced = isinstance(versions[-1][1], int | bytes)
+        return versions[0 if unsynced else -1][1]
+
+
+def test_what_is_overwritten_amid_a_compaction_is_on_disk_or_its_successor_is() -> None:
+    """The new file left out a synced record whose successor was behind it, and not yet synced."""
+    disk = Disk()
+    with open_on(disk, shards=1, tuning=small(1500)) as d:
+        d.update(dict.fromkeys(range(30), "x" * 50))
+        d.sync()
+        compacted = number = 0
+        while compacted < 5:
+            before = len(files(d, disk)[SHARD])
+            d[29 - number % 30] = f"{number:50}"
+            compacted += len(files(d, disk)[SHARD]) < before
+            number += 1
+            with open_on(disk.copy(NamesKept("names kept"))) as left:
+                assert len(left) == 30, f"after {number} writes"
 
 
 def test_a_compaction_is_dropped_when_the_store_is_emptied(
@@ -323,7 +347,7 @@ def test_an_emptied_store_gives_its_bytes_back(path: Path) -> None:
         d.update({str(number): "x" * 100 for number in range(5000)})
         for key in list(d):
             del d[key]
-        assert size_on_disk(path) < 2 * SLACK
+        assert size_on_disk(path) < 3 * SLACK  # of which one for a copy whose sync is under way
         d.compact()
         check(d)
     with kvmap.open(path) as d:
