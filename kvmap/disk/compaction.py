@@ -29,7 +29,7 @@ from kvmap.keys import Key, shown
 class _Copy:
     """A compaction that is under way."""
 
-    __slots__ = ("begun_at", "done", "new", "places", "shard", "synced", "syncing")
+    __slots__ = ("begun_at", "done", "new", "places", "shard", "superseded", "synced", "syncing")
 
     def __init__(self, shards: Shards, shard: Shard) -> None:
         self.shard = shard
@@ -44,6 +44,8 @@ class _Copy:
         """The sync of the new file, once all records are copied that were there when this began."""
         self.synced = 0
         """Bytes of the new file that it is about."""
+        self.superseded = False
+        """Whether a record was left out for one that was written since, and so comes behind these."""
 
     def begin_sync(self) -> None:
         """Begin to sync the new file, so that nothing waits for it but this compaction."""
@@ -96,10 +98,10 @@ class Compactor:
         return shard.dead <= shard.live + self._tuning.slack_bytes
 
     def _may_wait(self, copy: _Copy) -> bool:
-        """Whether a sync is under way, and its shard has hardly grown meanwhile."""
-        if copy.syncing is None or copy.syncing.done:
-            return False
+        """Whether a sync is under way, and its shard has hardly grown or emptied meanwhile."""
         shard = copy.shard
+        if copy.syncing is None or copy.syncing.done or not self._may_take_long(shard):
+            return False
         return shard.end - copy.begun_at <= (self._tuning.slack_bytes >> 1) + (shard.live >> 3)
 
     def _try_step(self, shard: Shard) -> None:
@@ -193,6 +195,7 @@ class Compactor:
                 continue
             begin, latest = span(entry)
             if latest != at + end:
+                copy.superseded = copy.superseded or latest > copy.begun_at
                 continue
             value, last, seed, crc, _ = unpack_value(entry)
             if crc32(data[value - at : last - at], seed) != crc:
@@ -220,8 +223,9 @@ class Compactor:
         if live != shard.live:
             raise CorruptStoreError(shard.path, 0, "can't be compacted: a live record is damaged")
         synced, last_seq = copy.synced, shard.last_seq
-        if shard.synced > copy.begun_at or copy.syncing is None:
-            new.sync()  # as what was written meanwhile is in the old file
+        if shard.synced > copy.begun_at or copy.superseded or copy.syncing is None:
+            # What was written meanwhile is synced in the old file, or what it stands for may be.
+            new.sync()
             synced = new.end
 
         def publish() -> None:
