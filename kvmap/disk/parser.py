@@ -15,7 +15,7 @@ import re
 from binascii import hexlify
 from collections.abc import Callable, Iterator
 from itertools import islice
-from operator import lt
+from operator import eq, gt, lt
 from struct import pack as pack_many
 from typing import Any, Final
 from zlib import crc32
@@ -125,7 +125,8 @@ class _Columns:
     __slots__ = ("crcs", "deadlines", "firsts", "heads", "keys", "names", "seeds", "seqs", "texts")
 
     def __init__(self, data: bytes) -> None:
-        rows: list[Any] = _plain.findall(data)
+        others = b',"first":' in data or b',"expires":' in data
+        rows: list[Any] = [] if others else _plain.findall(data)
         self.firsts: list[int] = []
         """Empty where each is the record's own sequence number."""
         self.deadlines: dict[int, float] = {}
@@ -151,6 +152,8 @@ class _Columns:
         if hexlify(pack_many(f">{len(rows)}I", *self.crcs)) != b"".join(checks):
             raise ValueError("the checksum is wrong")
         self.seqs: list[int] = loads(b"[%b]" % b",".join(numbers))
+        if any(map(gt, self.firsts, self.seqs)):
+            raise ValueError("the place in the order is out of range")
         self.keys = _keys(self.names)
 
     def _size(self) -> int:
@@ -158,16 +161,21 @@ class _Columns:
         return sum(map(len, self.heads)) + sum(map(len, self.texts)) + TAIL * len(self.heads)
 
     def _read_order(self, numbers: Any, firsts: Any, expires: Any, values: Any) -> None:
-        for number, value in enumerate(values):
-            if bool(value) is not bool(self.texts[number]) or (
-                not value and (firsts[number] or expires[number])
-            ):
-                raise ValueError("not a record's fields")
+        if not all(values) or not all(self.texts):  # else there is no tombstone
+            for number, value in enumerate(values):
+                if bool(value) is not bool(self.texts[number]) or (
+                    not value and (firsts[number] or expires[number])
+                ):
+                    raise ValueError("not a record's fields")
         if any(firsts):
-            self.firsts = [int(first or seq) for first, seq in zip(firsts, numbers, strict=True)]
-            for first, written, seq in zip(self.firsts, firsts, numbers, strict=True):
-                if written and first >= int(seq):
-                    raise ValueError("the place in the order is out of range")
+            either = [first or seq for first, seq in zip(firsts, numbers, strict=True)]
+            if any(map(eq, firsts, numbers)):
+                raise ValueError("the place in the order is its own number")
+            self.firsts = loads(b"[%b]" % b",".join(either))
+        if any(expires):
+            self._read_deadlines(expires)
+
+    def _read_deadlines(self, expires: Any) -> None:
         for number, when in enumerate(expires):
             if when:
                 moment = float(when)
