@@ -20,6 +20,8 @@ V = TypeVar("V")
 MEMORY = ":memory:"
 """In place of a path: a map that is not kept."""
 
+_MODE: Final = 0o700
+
 SCHEMES: Final = ("redis", "rediss", "unix", "valkey", "valkeys")
 """What the URL of a server begins with, before `://`."""
 
@@ -97,7 +99,7 @@ def open(
     writeback: bool = False,
     count_reads: bool = False,
     shards: int | None = None,
-    mode: int = 0o700,
+    mode: int = _MODE,
     name: str | None = None,
 ) -> KVMap[Any, Any]:
     """Open a store, and make it where there is none.
@@ -176,6 +178,8 @@ def open(
     elif _is_server(path):
         from kvmap import redis
 
+        if mode != _MODE:
+            raise ValueError("mode= is for a store on disk; a server has no directory")
         engine = redis.open_engine(
             path, flag, name=name, timeout=timeout, sync=sync, shards=shards, change=change
         )
@@ -242,9 +246,19 @@ def snapshot(
 
 def open_new(path: str | os.PathLike[str] | None) -> KVMap[Any, Any]:
     """Open a store that must not be there yet. Raises FileExistsError where there is something."""
-    if path is not None and path != MEMORY and os.path.lexists(path):
+    if path is not None and path != MEMORY and _is_there(path):
         raise FileExistsError(errno.EEXIST, "fromkeys makes a new store", os.fspath(path))
     return open(path)
+
+
+def _is_there(path: str | os.PathLike[str]) -> bool:
+    if not _is_server(path):
+        return os.path.lexists(path)
+    try:
+        open(path, "r").close()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _is_server(path: Where) -> TypeGuard[str | Client]:

@@ -15,7 +15,7 @@ import orjson
 from kvmap import codecs
 from kvmap.cli import keys_given, screen
 from kvmap.cli.keys_given import escaped, to_text, write_json
-from kvmap.cli.places import open_to_read, shown
+from kvmap.cli.places import is_url, open_to_read, shown
 from kvmap.cli.progress import Progress
 from kvmap.cli.quantities import span
 from kvmap.cli.words import Refused, command
@@ -158,8 +158,10 @@ def dump(args: Namespace) -> int:
             write(form.tail)
             write.flush()
     if code:
-        verify = command("verify", shown(args.store))
-        screen.say(f"entries are missing from the dump; {verify} lists all damage")
+        hint = ""
+        if not is_url(args.store):
+            hint = f"; {command('verify', shown(args.store))} lists all damage"
+        screen.say(f"entries are missing from the dump{hint}")
     return code
 
 

@@ -71,8 +71,11 @@ def parse(url: str, name: str | None) -> Address:
         except ValueError:
             raise ValueError("the port in the server's URL is not a number up to 65535") from None
         path_parts = parts.path.strip("/").split("/", 1)
-        database = path_parts[0] or "0"
-        named = unquote(path_parts[1]) if len(path_parts) > 1 else options.pop("name", None)
+        asked = options.pop("db", None)
+        database = path_parts[0] or asked or "0"
+        if asked not in (None, database):
+            raise ValueError(f"the URL names the databases {database!r} and {asked!r}")
+        named = _unquoted(path_parts[1]) if len(path_parts) > 1 else options.pop("name", None)
         path = f"/{database}"
         host = parts.hostname or "localhost"
         shown = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}/{database}"
@@ -87,6 +90,13 @@ def parse(url: str, name: str | None) -> Address:
     query = f"?{urlencode(options)}" if options else ""
     clean = f"{scheme}://{parts.netloc}{path}{query}"
     return Address(clean, shown, check_name(chosen))
+
+
+def _unquoted(text: str) -> str:
+    try:
+        return unquote(text, errors="strict")
+    except UnicodeDecodeError:
+        raise ValueError(f"the map's name in the URL, {text!r}, is not UTF-8") from None
 
 
 def of_client(client: Any, name: str | None) -> Address:

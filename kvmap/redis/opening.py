@@ -52,6 +52,11 @@ def open_engine(
             link = links.to_url(place, seconds)
         except FAILURES as error:
             raise translated(error, place.shown, is_write=False, was_sent=False) from error
+        except TypeError as error:
+            option = str(error).rpartition(" ")[2]
+            raise ValueError(
+                f"redis-py has no option {option} for a URL such as {place.shown}"
+            ) from error
     else:
         if timeout:
             raise ValueError("timeout can't be had with a client object, which has its own")

@@ -18,7 +18,7 @@ def url() -> str:
     server: ServerProcess = shared()
     with server.client() as client:
         client.flushall()
-    return f"{server.url}/0/sessions"
+    return f"{server.url}/sessions"
 
 
 def test_entries(run: Run, url: str) -> None:
@@ -95,3 +95,17 @@ def test_a_url_that_is_none(run: Run, tmp_path: Path, store: str) -> None:
     assert (code, out) == (2, "")
     assert err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_value_that_is_no_json(run: Run, url: str) -> None:
+    run("set", url, "ada", "1")
+    run("set", url, "bob", "2")
+    with shared().client() as client:
+        client.hset("kvmap:{sessions:00}:values", '"ada"', "{broken")
+    for command in (["get", url, "ada"], ["dump", url]):
+        code, out, err = run(*command)
+        assert code == 1
+        assert "kvmap:{sessions:00}:values" in err
+        assert "byte" not in err
+        assert "verify" not in err
+    assert out == '{"key":"bob","value":2,"expires":null}\n'

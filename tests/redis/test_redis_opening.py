@@ -22,6 +22,7 @@ from kvmap.settings import Settings
         ("redis://host/2/a%2Fb", "redis://host:6379/2", "a/b"),
         ("redis://host/2/a/b", "redis://host:6379/2", "a/b"),
         ("redis://host/2?name=a", "redis://host:6379/2", "a"),
+        ("redis://host?db=2", "redis://host:6379/2", "default"),
         ("rediss://user:secret@host:1/0/a", "rediss://host:1/0", "a"),
         ("valkey://:secret@host:1/0/a", "redis://host:1/0", "a"),
         ("valkeys://host/0/a", "rediss://host:6379/0", "a"),
@@ -43,6 +44,8 @@ def test_urls(url: str, shown: str, name: str) -> None:
         ("redis://host/sessions", None, "must be a number, not 'sessions'"),
         ("redis://:secret@host:99999/0", None, "65535"),
         ("redis://host/0/a", "b", "names the map 'a'"),
+        ("redis://host/0/%ff", None, "not UTF-8"),
+        ("redis://host/0?db=3", None, "names the databases '0' and '3'"),
         ("redis://host/0", "", "1 to 200"),
         ("redis://host/0", "x" * 201, "1 to 200"),
         ("redis://host/0", "\ud800", "UTF-8"),
@@ -83,6 +86,16 @@ def test_flags(server: ServerProcess) -> None:
         assert dict(d) == {}
 
 
+def test_a_new_map_from_keys(server: ServerProcess) -> None:
+    url = f"{server.url}/new"
+    with kvmap.KVMap.fromkeys("ab", 1, path=url) as d:
+        assert dict(d) == {"a": 1, "b": 1}
+    with pytest.raises(FileExistsError):
+        kvmap.KVMap.fromkeys("cd", path=url)
+    with kvmap.open(url) as d:
+        assert dict(d) == {"a": 1, "b": 1}
+
+
 def test_settings_are_kept(server: ServerProcess) -> None:
     with kvmap.open(server.url, ttl=60, limits=kvmap.Limits(entries=2)) as d:
         d["a"] = 1
@@ -117,6 +130,10 @@ def test_what_cannot_be_had(server: ServerProcess, client: Any) -> None:
         kvmap.open(server.url, limits=kvmap.Limits(entries=5), shards=2)
     with pytest.raises(ValueError, match="sync=True can't be had"):
         kvmap.open(server.url, sync=True)
+    with pytest.raises(ValueError, match="mode= is for a store on disk"):
+        kvmap.open(server.url, mode=0o600)
+    with pytest.raises(ValueError, match="no option 'surprise'"):
+        kvmap.open(f"{server.url}?surprise=1")
     assert client.keys("*") == []
 
 
