@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import random
+import sys
 from collections.abc import Callable
 from itertools import count, islice
 from typing import Any
@@ -283,9 +284,11 @@ class FailingCutter(Cutter):
             return True
         return False
 
-    def run(self, count: int, seed: int) -> None:
+    def run(self, seed: int, *, count: int | None = None, states: int = sys.maxsize) -> None:
         d = self.open()
         for step in islice(steps(seed, keys=12), count):
+            if len(self.states) >= states:
+                break
             self.rate = self.random.choice((0, 0, 0, 0.3, 0.7))
             self.disk.sync_fails = self.fails
             self.disk.wait(1)
