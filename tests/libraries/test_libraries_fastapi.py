@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 from helpers import AnyMap
 
+import kvmap
+
 fastapi = pytest.importorskip("fastapi")
 httpx = pytest.importorskip("httpx")
 anyio_threads = pytest.importorskip("anyio.to_thread")
@@ -115,3 +117,35 @@ def test_many_sync_dependencies_at_once_lose_nothing(d: AnyMap) -> None:
 
     assert [status for status, _ in answers(app, *["/"] * 20)] == [200] * 20
     assert d == {"visits": {"n": 20}}
+
+
+@pytest.mark.parametrize("kind", ["def", "async def"])
+def test_an_endpoint_that_writes_beside_a_sync_dependency_raises_in_the_end(
+    d: AnyMap, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr("kvmap.turn.Turn.PATIENCE", 0.1)
+    app = fastapi.FastAPI()
+    errors = []
+
+    def block() -> Iterator[None]:
+        with d.transaction():
+            d["block"] = 1
+            yield
+
+    def write() -> None:
+        try:
+            d["endpoint"] = 1
+        except Exception as error:
+            errors.append(error)
+            raise
+
+    async def write_in_the_loop() -> None:
+        write()
+
+    endpoint = write if kind == "def" else write_in_the_loop
+    app.post("/", dependencies=[fastapi.Depends(block)])(endpoint)
+    assert [status for status, _ in answers(app, "/", "/")] == [500, 500]
+    assert {type(error) for error in errors} == {kvmap.HeldError}
+    assert d == {}
+    d["after"] = 1
+    assert not d.in_block
