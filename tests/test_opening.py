@@ -10,6 +10,7 @@ import pytest
 from helpers import files_of
 
 import kvmap
+from kvmap import opening
 from kvmap.settings import Settings, changing
 
 on_disk = pytest.mark.disk
@@ -198,3 +199,9 @@ def test_the_scheme_of_a_servers_url_may_be_in_capitals(
     with pytest.raises(kvmap.StoreUnavailableError):
         kvmap.open(f"{scheme}://127.0.0.1:1/0/a")
     assert os.listdir() == []
+
+
+def test_every_scheme_that_open_knows_is_one_of_the_engine_on_servers() -> None:
+    from kvmap.redis import address
+
+    assert set(opening.SCHEMES) == set(address.SCHEMES)
