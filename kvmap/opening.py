@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 from collections.abc import Callable
 from types import UnionType
 from typing import Any, Final, Protocol, TypedDict, TypeGuard, TypeVar, Unpack, overload
@@ -14,6 +13,7 @@ from kvmap.engine import Engine, check_seconds
 from kvmap.limits import Limits
 from kvmap.mapping import KVMap
 from kvmap.settings import DEFAULT, Default, Seconds, Settings, changing
+from kvmap.urls import SCHEMES, SHOWN, scheme
 
 V = TypeVar("V")
 
@@ -21,11 +21,6 @@ MEMORY = ":memory:"
 """In place of a path: a map that is not kept."""
 
 _MODE: Final = 0o700
-
-SCHEMES: Final = ("redis", "rediss", "unix", "valkey", "valkeys")
-"""What the URL of a server begins with, before `://`."""
-
-_URL: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
 
 class Client(Protocol):
@@ -264,8 +259,7 @@ def _is_there(path: str | os.PathLike[str]) -> bool:
 def _is_server(path: Where) -> TypeGuard[str | Client]:
     """Whether this is a URL, or a client object, of a server."""
     if isinstance(path, str):
-        url = _URL.match(path)
-        return url is not None and url[1].lower() in SCHEMES
+        return scheme(path) in SCHEMES
     return not isinstance(path, (bytes, os.PathLike)) and hasattr(path, "execute_command")
 
 
@@ -278,11 +272,10 @@ def _check_mode(mode: Any) -> None:
 
 def whole_path(path: Any) -> str:
     """The absolute path. Raises TypeError or ValueError for what is no path of a directory."""
-    if isinstance(path, str) and (url := _URL.match(path)) is not None:
-        known = ", ".join(f"{each}://" for each in SCHEMES)
+    if (found := scheme(path)) is not None:
         raise ValueError(
-            f"{url[0]} begins a URL, not the path of a directory; kvmap.open knows {known}; a "
-            f"directory of that name is './{url[0]}...'"
+            f"{found}:// begins a URL, not the path of a directory; kvmap.open knows {SHOWN}; a "
+            f"directory of that name is './{found}://...'"
         )
     name = os.fspath(path)
     if not isinstance(name, str):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import stat
 from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
@@ -13,9 +12,8 @@ from kvmap.cli import screen
 from kvmap.cli.progress import Progress
 from kvmap.cli.words import Refused, refusing
 from kvmap.mapping import KVMap
+from kvmap.urls import SCHEMES, SHOWN, scheme
 
-_URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
-_SERVERS: Final = ("redis://", "rediss://", "unix://", "valkey://", "valkeys://")
 _MANIFEST: Final = "kvmap.json"
 
 
@@ -28,7 +26,7 @@ def is_url(store: str) -> bool:
     >>> is_url("redis://localhost/0/sessions"), is_url("sessions")
     (True, False)
     """
-    return _URL.match(store) is not None
+    return scheme(store) is not None
 
 
 def shown(store: str) -> str:
@@ -77,10 +75,8 @@ def open_to_write(
 
 
 def _open_server(store: str, flag: str, timeout: float, **settings: Any) -> KVMap[Any, Any]:
-    if not store.startswith(_SERVERS):
-        raise Refused(
-            f"{shown(store)}: the URL of a server begins with one of {', '.join(_SERVERS)}"
-        )
+    if scheme(store) not in SCHEMES:
+        raise Refused(f"{shown(store)}: the URL of a server begins with one of {SHOWN}")
     try:
         with refusing():
             return kvmap.open(store, flag, timeout=timeout, **settings)

@@ -15,8 +15,6 @@ append-only file, where WAITAOF can be had; without an append-only file it can p
 
 from __future__ import annotations
 
-from kvmap.redis.address import is_url
-
 try:
     from kvmap.redis.opening import open_engine
 except ModuleNotFoundError as error:
@@ -26,4 +24,4 @@ except ModuleNotFoundError as error:
         "a map on a server needs redis-py: pip install kvmap[redis]", name="redis"
     ) from error
 
-__all__ = ["is_url", "open_engine"]
+__all__ = ["open_engine"]

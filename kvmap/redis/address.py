@@ -7,15 +7,7 @@ from typing import Any, Final
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 from kvmap.redis.layout import check_name
-
-SCHEMES: Final = {
-    "redis": "redis",
-    "rediss": "rediss",
-    "unix": "unix",
-    "valkey": "redis",
-    "valkeys": "rediss",
-}
-"""The schemes of URLs that name a server, and what redis-py calls each."""
+from kvmap.urls import SCHEMES, SHOWN
 
 DEFAULT_NAME: Final = "default"
 """The name of a map for which neither the URL nor `name=` gives one."""
@@ -35,15 +27,6 @@ class Address:
         return f"<Address {self.shown}/{self.name}>"
 
 
-def is_url(text: object) -> bool:
-    """Whether a text names a server rather than a path.
-
-    >>> is_url("redis://localhost/0"), is_url("sessions"), is_url("unix:///run/valkey.sock")
-    (True, False, True)
-    """
-    return isinstance(text, str) and text.partition("://")[0].lower() in SCHEMES and "://" in text
-
-
 def parse(url: str, name: str | None) -> Address:
     """The parts of a URL such as `redis://user:secret@host:6379/0/sessions`.
 
@@ -56,8 +39,7 @@ def parse(url: str, name: str | None) -> Address:
     parts = urlsplit(url)
     scheme = SCHEMES.get(parts.scheme.lower())
     if scheme is None:
-        known = ", ".join(f"{each}://" for each in SCHEMES)
-        raise ValueError(f"a server's URL begins with one of {known}, not {parts.scheme!r}")
+        raise ValueError(f"a server's URL begins with one of {SHOWN}, not {parts.scheme!r}")
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     if scheme == "unix":
         if not parts.path.strip("/"):

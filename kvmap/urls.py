@@ -1,0 +1,30 @@
+"""URLs in place of a path."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+SCHEMES: Final = {
+    "redis": "redis",
+    "rediss": "rediss",
+    "unix": "unix",
+    "valkey": "redis",
+    "valkeys": "rediss",
+}
+"""The schemes of URLs that name a server, and what redis-py calls each."""
+
+SHOWN: Final = ", ".join(f"{each}://" for each in SCHEMES)
+"""The schemes as messages list them."""
+
+_URL: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+
+
+def scheme(text: object) -> str | None:
+    """The scheme of a URL, in small letters; None for anything else.
+
+    >>> scheme("REDIS://localhost/0"), scheme("http://host"), scheme("sessions"), scheme("./a://b")
+    ('redis', 'http', None, None)
+    """
+    url = _URL.match(text) if isinstance(text, str) else None
+    return None if url is None else url[1].lower()
