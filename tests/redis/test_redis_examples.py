@@ -1,4 +1,4 @@
-"""The example of two services on one map, from outside: each sees what the other did."""
+"""The examples that need a server, from outside."""
 
 import signal
 import subprocess
@@ -35,3 +35,15 @@ def test_a_session_is_that_of_both_processes(server: ServerProcess) -> None:
         finally:
             service.send_signal(signal.SIGTERM)
             assert service.wait(timeout=20) == 0
+
+
+def test_the_benchmark_runs(server: ServerProcess) -> None:
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLE.with_name("benchmark_redis.py")), server.url, "--quick"],
+        capture_output=True, text=True, timeout=100, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    rows = [line.split("  ")[0] for line in done.stdout.splitlines()]
+    assert {"set, µs", "pop, µs", "items of 100, ms", "len of 1,000, µs"} <= set(rows)
+    lost = [line.split()[-1] for line in done.stdout.splitlines() if "lost" in line]
+    assert lost == ["0.0"] * 3
