@@ -269,10 +269,10 @@ def test_a_full_shard_raises_limit_error(monkeypatch: pytest.MonkeyPatch) -> Non
         check(d, disk)
 
 
-def test_opening_after_a_kill_takes_little_memory(path: Path, tmp_path: Path) -> None:
-    with kvmap.open(path, shards=2) as d:
+def test_opening_after_a_kill_takes_little_memory(path_in_memory: Path) -> None:
+    with kvmap.open(path_in_memory, shards=2) as d:
         d.update(dict.fromkeys(range(120), "x" * 100000))
-        copy = killed(d, tmp_path / "killed")
+        copy = killed(d, path_in_memory.parent / "killed")
     with kvmap.open(copy, "r") as d:  # imports what it needs
         d.get(0)
     tracemalloc.start()
@@ -285,8 +285,9 @@ def test_opening_after_a_kill_takes_little_memory(path: Path, tmp_path: Path) ->
     assert peak < 5_000_000, f"{peak:,} bytes for 12 MB"
 
 
-def test_a_paused_compaction_keeps_no_copy_of_the_live_data(path: Path) -> None:
+def test_a_paused_compaction_keeps_no_copy_of_the_live_data(path_in_memory: Path) -> None:
     """Its copy is in the new file; in memory are the positions of the records alone."""
+    path = path_in_memory
     new = path / "shards" / "00.jsonl.new"
     with kvmap.open(path, shards=1) as d:
         d.update(dict.fromkeys(range(120), "x" * 100_000))
