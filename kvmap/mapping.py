@@ -47,6 +47,9 @@ R = TypeVar("R")
 
 _MISSING: Any = object()
 _IN_PLACE = "can't be changed in place"
+_FIXED = (str, bytes, int, float, complex, tuple, frozenset, type(None))
+_FIXED_MODULES = frozenset({"datetime", "decimal", "uuid"})
+"""Python's own modules whose types can't be changed in place either; not imported for this alone."""
 
 
 class KVMap(DictMethods[K, V]):
@@ -713,11 +716,11 @@ class KVMap(DictMethods[K, V]):
                 value = self._decoded(key, self._encode_checked(default))
             else:
                 value = self._value(key, there)
-            if value is None or isinstance(value, (str, bytes, int, float, complex, tuple)):
-                kind = type(value).__name__
+            kind = type(value)
+            if isinstance(value, _FIXED) or kind.__module__ in _FIXED_MODULES:
                 raise TypeError(
-                    f"the value of key {keys.shown(key)} is of type {kind}, which {_IN_PLACE}; use "
-                    "d[key] = value, d.incr(key) for a number, or d.transaction() around both"
+                    f"the value of key {keys.shown(key)} is of type {kind.__name__}, which {_IN_PLACE}; "
+                    "use d[key] = value, d.incr(key) for a number, or d.transaction() around both"
                 )
             if there is not None:
                 before, expires = self._encode(value), state.deadline(key) or INF

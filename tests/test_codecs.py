@@ -120,11 +120,6 @@ def in_a_transaction(d: Dates) -> None:
         assert d["x"] == NEW_YEAR
 
 
-def in_an_edit(d: Dates) -> None:
-    with d.edit("x", default=NEW_YEAR) as value:
-        assert value == NEW_YEAR
-
-
 def memoized(d: Dates) -> None:
     @d.memoize(key=lambda: "x")
     def found() -> datetime:
@@ -146,7 +141,6 @@ def memoized(d: Dates) -> None:
         lambda d: d.update([("x", NEW_YEAR)]),
         lambda d: d.__ior__({"x": NEW_YEAR}),
         in_a_transaction,
-        in_an_edit,
         memoized,
     ],
 )
@@ -181,7 +175,6 @@ def test_what_encode_returned_is_what_is_stored(kept: Store) -> None:
         lambda d: (d | {})["x"],
         lambda d: ({} | d)["x"],
         lambda d: {**d}["x"],
-        lambda d: d.edit("x").__enter__(),
     ],
 )
 def test_every_way_out_decodes(d: Dates, read: Callable[[Dates], Any]) -> None:

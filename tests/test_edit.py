@@ -1,7 +1,10 @@
 """`with d.edit(key) as value`: written back at the end if it changed, and only then."""
 
 from collections.abc import Iterator
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 import pytest
 from helpers import AnyMap, Clock, Work, files_of, in_thread, killed, run_together
@@ -311,6 +314,28 @@ def test_a_value_that_cannot_be_changed_in_place_is_refused(d: AnyMap, value: An
     assert d["n"] is value or d["n"] == value
     assert "new" not in d
     d["ada"] = "nobody holds the map"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *((1, [2]), frozenset({1}), b"x", 1j, Decimal(1), UUID(int=1)),
+        *(datetime(2026, 1, 2), date(2026, 1, 2), time(1), timedelta(1)),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_so_is_one_of_the_extended_codec(store: Store, value: Any) -> None:
+    with store.open("extended", codec="extended") as d:
+        d["n"] = value
+        with (
+            pytest.raises(TypeError, match=f"is of type {type(value).__name__}, which can't be"),
+            d.edit("n"),
+        ):
+            pytest.fail("the block does not run")
+        for changing in ([value], {1: value}, {2}, bytearray(b"x")):
+            with d.edit(repr(changing), changing) as same:
+                assert same == changing
+        assert d["n"] == value
 
 
 def test_an_edit_can_be_entered_only_once(d: AnyMap) -> None:
