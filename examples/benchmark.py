@@ -1,8 +1,8 @@
 """kvmap against a plain dict, C engines and other dicts on disk, in one run.
 
-    python examples/benchmark.py                         200,000 values of 100 B: two minutes
-    python examples/benchmark.py --check                 100 B, 1 KB and 16 KB: half an hour
-    python examples/benchmark.py --check --full          and kvmap alone, at size
+    python examples/benchmark.py                         200,000 values of 100 B: 5 minutes
+    python examples/benchmark.py --check                 100 B, 1 KB and 16 KB: 10 to 25 minutes
+    python examples/benchmark.py --check --full          and kvmap alone: 10 to 20 more
     python examples/benchmark.py --keys 1000000 --size 1000 --only kvmap,lmdb
     python examples/benchmark.py --scale --keys 10000000 ten million keys; figures only
     python examples/benchmark.py --check --json all.json
