@@ -36,7 +36,7 @@ class ArgumentKeys:
     ) -> None:
         self.name = f"{getattr(function, '__module__', None)}.{_qualified_name(function)}"
         """The function's module and name; with these its keys begin, if it makes them itself."""
-        self._ignored = _checked_names(ignore)
+        self._ignored = names_of(ignore)
         self._make_key = key
         self._prefix = self.name
         if key is not None:
@@ -136,7 +136,10 @@ def _qualified_name(function: Callable[..., Any]) -> str:
     return str(getattr(function, "__qualname__", "<lambda>"))
 
 
-def _checked_names(ignore: Any) -> list[str]:
+def names_of(ignore: Any) -> list[str]:
+    """The names that `ignore` gives, which may be one. Raises TypeError for anything else."""
+    if not isinstance(ignore, Iterable):
+        raise TypeError(f"ignore must be names of parameters, not {shown(ignore)}")
     names = [ignore] if isinstance(ignore, str) else list(ignore)
     for name in names:
         if not isinstance(name, str):

@@ -27,6 +27,7 @@ from kvmap.settings import (
     check_ttl,
 )
 from kvmap.transactions import Blocks, Edit, Transaction
+from kvmap.urls import whole_path
 from kvmap.views import Items, Keys, Values
 from kvmap.writeback import Writeback
 
@@ -849,9 +850,10 @@ class KVMap(DictMethods[K, V]):
         where it raises, nothing is left of it. `progress` is called as progress(done_bytes,
         total_bytes). O(bytes of live records), one disk sync for each shard and a few more.
 
-        Raises FileExistsError for a directory that is not empty, CorruptStoreError for a damaged
-        record, OSError where there is no room, RuntimeError inside a transaction, whose writes are
-        not made yet, and io.UnsupportedOperation where the store has no files.
+        Raises FileExistsError for a directory that is not empty, ValueError for a URL,
+        CorruptStoreError for a damaged record, OSError where there is no room, RuntimeError inside
+        a transaction, whose writes are not made yet, and io.UnsupportedOperation where the store
+        has no files.
 
         >>> import kvmap
         >>> with kvmap.open() as d:
@@ -863,7 +865,7 @@ class KVMap(DictMethods[K, V]):
         """
         self._refuse_in_block("back up")
         self._write_back()
-        self._engine.backup(Path(path).absolute(), progress)
+        self._engine.backup(Path(whole_path(path)), progress)
 
     def _refuse_in_block(self, what: str) -> None:
         if self.in_block:

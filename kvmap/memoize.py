@@ -9,7 +9,7 @@ from functools import update_wrapper
 from types import MethodType
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, cast, overload
 
-from kvmap.argument_keys import ArgumentKeys
+from kvmap.argument_keys import ArgumentKeys, names_of
 from kvmap.kept_results import CacheInfo, KeptResults, ResultMap
 from kvmap.keys import Key, shown
 from kvmap.settings import DEFAULT, Default, Seconds
@@ -37,7 +37,7 @@ class Memoize:
     ) -> None:
         self._results = KeptResults(d, ttl, type)
         self._key, self._version = key, version
-        self._ignore = [ignore] if isinstance(ignore, str) else list(ignore)
+        self._ignore = names_of(ignore)
 
     def __call__(self, function: Callable[P, R]) -> Memoized[P, R]:
         """The function with its results kept. Raises TypeError for what can't be memoized."""

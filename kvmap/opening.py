@@ -13,7 +13,7 @@ from kvmap.engine import Engine, check_seconds
 from kvmap.limits import Limits
 from kvmap.mapping import KVMap
 from kvmap.settings import DEFAULT, Default, Seconds, Settings, changing
-from kvmap.urls import SCHEMES, SHOWN, scheme
+from kvmap.urls import SCHEMES, scheme, whole_path
 
 V = TypeVar("V")
 
@@ -268,21 +268,6 @@ def _check_mode(mode: Any) -> None:
         raise TypeError(f"mode must be an int such as 0o700, not {mode!r}")
     if not 0 <= mode <= 0o7777:
         raise ValueError(f"mode must be permissions such as 0o700, not {mode}")
-
-
-def whole_path(path: Any) -> str:
-    """The absolute path. Raises TypeError or ValueError for what is no path of a directory."""
-    if (found := scheme(path)) is not None:
-        raise ValueError(
-            f"{found}:// begins a URL, not the path of a directory; kvmap.open knows {SHOWN}; a "
-            f"directory of that name is './{found}://...'"
-        )
-    name = os.fspath(path)
-    if not isinstance(name, str):
-        raise TypeError(f"path must be a str or an os.PathLike of one, not {path!r}")
-    if not name:
-        raise ValueError('path is empty; "." is the current directory')
-    return os.path.abspath(name)
 
 
 def new_path() -> str:

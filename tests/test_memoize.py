@@ -610,6 +610,8 @@ def test_keys_of_ones_own_making(d: AnyMap) -> None:
         ({"key": len, "version": 2}, "version= changes nothing beside key="),
         ({"version": 1.5}, "version must be a str or an int, not 1.5"),
         ({"version": True}, "version must be a str or an int, not True"),
+        ({"ignore": 5}, "ignore must be names of parameters, not 5"),
+        ({"ignore": [5]}, "ignore must be names of parameters, not 5"),
     ],
     ids=str,
 )

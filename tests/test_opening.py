@@ -198,3 +198,19 @@ def test_the_scheme_of_a_servers_url_may_be_in_capitals(
     with pytest.raises(kvmap.StoreUnavailableError):
         kvmap.open(f"{scheme}://127.0.0.1:1/0/a")
     assert os.listdir() == []
+
+
+@on_disk
+def test_a_backup_goes_to_no_url(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with kvmap.open(path) as d:
+        d["ada"] = 1
+        monkeypatch.chdir(path.parent)
+        for url in ("s3://bucket/copy", "redis://127.0.0.1:1/0/copy"):
+            with pytest.raises(ValueError, match="begins a URL"):
+                d.backup(url)
+        with pytest.raises(ValueError, match="path is empty"):
+            d.backup("")
+        assert os.listdir() == ["store"]
+        d.backup("./s3://copy")
+    with kvmap.open(path.parent / "s3:" / "copy") as copy:
+        assert dict(copy) == {"ada": 1}
