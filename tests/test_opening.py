@@ -73,6 +73,32 @@ def test_another_codec_is_refused_while_the_store_is_open_too(path: Path) -> Non
         assert everything(path) == before
 
 
+@on_disk
+def test_a_store_whose_manifest_is_lost_gets_its_codec_from_repair(path: Path) -> None:
+    from kvmap.cli import main
+
+    def lose() -> None:
+        (path / "kvmap.json").unlink()
+
+    with kvmap.open(path, codec="extended") as d:
+        d["ada"] = {1, 2}
+    lose()
+    with pytest.raises(ValueError, match="codec must be one of 'json', 'extended', not 'pickle'"):
+        kvmap.repair(path, codec="pickle")
+    assert kvmap.repair(path).new_manifest
+    with kvmap.open(path) as d:
+        assert dict(d) == {"ada": {"$set": [1, 2]}}
+    assert not kvmap.repair(path, codec="extended").new_manifest  # it is whole, and says json
+    lose()
+    assert kvmap.repair(path, codec="extended").new_manifest
+    with kvmap.open(path) as d:
+        assert dict(d) == {"ada": {1, 2}}
+    lose()
+    assert main(["repair", str(path), "--codec", "extended"]) == 0
+    with kvmap.open(path, codec="extended") as d:
+        assert dict(d) == {"ada": {1, 2}}
+
+
 def test_a_change_of_settings_refuses_another_codec() -> None:
     for kept, other in (CODECS, CODECS[::-1]):
         assert changing(codec=other)(None).codec == other

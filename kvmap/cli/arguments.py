@@ -195,6 +195,7 @@ def _care(commands: Any) -> None:
     _prints_json(one)
 
     one = _store_command(commands, "repair", "care", waits=False)
+    one.add_argument("--codec", choices=["json", "extended"], help=texts.REPAIR_CODEC)
     _prints_json(one)
 
     one = _store_command(commands, "compact", "care")

@@ -58,7 +58,7 @@ def verify(args: Namespace) -> int:
 def repair(args: Namespace) -> int:
     must_have_files(args.store, "repair")
     with Progress("repair", "bytes") as progress:
-        done = kvmap.repair(args.store, progress)
+        done = kvmap.repair(args.store, progress, codec=args.codec or "json")
     if args.json:
         write_json(asdict(done))
     else:
@@ -69,7 +69,10 @@ def repair(args: Namespace) -> int:
         for damage in done.found.damage:
             if (damage.file, damage.reason) not in moved:
                 screen.write_text(f"{_place(damage)}; nothing is left of it")
-    lost = ", its limits and default time to live are gone" if done.new_manifest else ""
+    lost = ""
+    if done.new_manifest:
+        codec = args.codec or "json"
+        lost = f", its limits and default time to live are gone, and its codec is {codec}"
     screen.note(f"{args.store} is whole: {done.records:,} records kept{lost}")
     return 0
 

@@ -35,6 +35,7 @@ LOAD_FROM: Final = "what SOURCE is (default: what its name and its content say)"
 LOAD_CELLS: Final = "a cell of a CSV or TSV file that is JSON, such as 17 or true, is what it says"
 LOAD_CONFLICT: Final = "at a key that is there already (default: overwrite)"
 LOAD_ERROR: Final = "at an entry that can't be loaded: stop, or list it and go on (default: stop)"
+REPAIR_CODEC: Final = "the store's, where its kvmap.json is lost (default: json)"
 CONFIG_EVICT: Final = (
     "how room is made at --entries or --store-bytes: drop entries, or refuse the write"
 )

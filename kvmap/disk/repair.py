@@ -24,6 +24,7 @@ from kvmap.disk.report import Report
 from kvmap.disk.survey import Survey
 from kvmap.disk.tuning import Tuning
 from kvmap.engine import Progress
+from kvmap.settings import Settings
 
 __all__ = ["Quarantined", "Repaired", "repair"]
 
@@ -43,11 +44,16 @@ class Repaired:
     come last now."""
     quarantined: tuple[Quarantined, ...]
     new_manifest: bool
-    """Whether the manifest was made anew; limits, default ttl, codec and eviction are then gone."""
+    """Whether the manifest was made anew; limits, default ttl and eviction are then gone, and the
+    codec is the one that `repair` was given."""
 
 
 def repair(
-    path: str | os.PathLike[str], progress: Progress | None = None, *, fs: FileSystem | None = None
+    path: str | os.PathLike[str],
+    progress: Progress | None = None,
+    *,
+    codec: str = "json",
+    fs: FileSystem | None = None,
 ) -> Repaired:
     """Keep every whole record of a damaged store, and the bytes taken out in its `damaged/` folder.
 
@@ -56,6 +62,10 @@ def repair(
     stale is removed. Where damage took a key's
     latest record, an older one or a deleted one may show again. Killed or interrupted, it can be run
     again and loses nothing.
+
+    `codec` is the store's, where the manifest is lost, which holds it; without it, values that the
+    codec "extended" wrote come back as JSON objects. Where it was forgotten, remove `kvmap.json` and
+    repair the store again.
 
     O(bytes of the store), and memory as for `verify` and for what stands in wrong places. Each damaged
     shard is written anew, up to three times. `progress` is called as
@@ -75,11 +85,12 @@ def repair(
     """
     name = os.path.abspath(os.fspath(path))
     fs = fs or FileSystem()
+    Settings(codec=codec)  # for its refusal of another name
     folder = open_store(name, fs)
     try:
         ownership = Ownership.acquire(folder, 0)
         try:
-            return _repair(folder, ownership, progress)
+            return _repair(folder, ownership, progress, codec)
         except BaseException:
             ownership.release()
             raise
@@ -87,10 +98,12 @@ def repair(
         folder.close()
 
 
-def _repair(folder: Folder, ownership: Ownership, progress: Progress | None) -> Repaired:
+def _repair(
+    folder: Folder, ownership: Ownership, progress: Progress | None, codec: str
+) -> Repaired:
     quarantine = Quarantine(folder)
     mends: list[Mend] = []
-    survey = Survey(folder, progress, passes=2)
+    survey = Survey(folder, progress, passes=2, codec=codec)
     try:
         survey.stop_before_batch()
         report = survey.read()

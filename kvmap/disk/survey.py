@@ -41,10 +41,11 @@ class Survey:
         progress: Progress | None,
         passes: int = 1,
         manifest: Manifest | None = None,
+        codec: str = "json",
     ) -> None:
         """`passes`: how often the shards are read through, for the progress.
 
-        `manifest` is used in place of the one that is there.
+        `manifest` is used in place of the one that is there, and `codec` where that is lost.
         """
         self.folder = folder
         self.shards_folder: Folder | None = None
@@ -72,13 +73,12 @@ class Survey:
         self._places = Places()
         self._index = "none"
         self._hinted: Hinted | None = None
-        self._progress = progress
-        self._passes = passes
+        self._progress, self._passes = progress, passes
         self._done = self._total = 0
         try:
             self._open_shards_folder()
             if manifest is None:
-                self._read_manifest()
+                self._read_manifest(codec)
             else:
                 self.manifest_state, self.manifest = "whole", manifest
             self._open_shards()
@@ -108,7 +108,7 @@ class Survey:
             if found:
                 self._files[int(found[1], 16)] = name
 
-    def _read_manifest(self) -> None:
+    def _read_manifest(self, codec: str) -> None:
         self.manifest_state = "whole"
         data = self.plain(NAME)
         path = self.folder.file_path(NAME)
@@ -127,7 +127,7 @@ class Survey:
         else:
             self.manifest_state = "missing"
             self.other.append(Damage(NAME, 0, 0, "missing"))
-        self.manifest = Manifest(Settings(), (UNKNOWN,) * self._count())
+        self.manifest = Manifest(Settings(codec=codec), (UNKNOWN,) * self._count())
 
     def plain(self, name: str) -> bytes | None:
         """A file in the store's directory; None where there is none, or no plain one, which is noted."""
