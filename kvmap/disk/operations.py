@@ -10,7 +10,7 @@ from kvmap.disk.lookup import Lookup
 from kvmap.disk.records import Entry, deadline, place
 from kvmap.disk.room import Room
 from kvmap.disk.writer import Writer
-from kvmap.engine import INF, KEEP_DEADLINE
+from kvmap.engine import INF, KEEP_DEADLINE, If
 from kvmap.eviction import Queue
 from kvmap.keys import Key
 
@@ -44,6 +44,12 @@ class Operations:
                 return deadline(old)
             ttl = self.ttl
         return INF if ttl == INF else self._now() + ttl
+
+    def holds(self, condition: If | bytes, key: Key, old: Entry | None) -> bool:
+        """Whether an entry is as the condition of a `put` wants it."""
+        if isinstance(condition, If):
+            return (condition is If.ABSENT) is (old is None)
+        return old is not None and self._lookup.read_text(key, old) == condition
 
     def put_many(self, texts: Mapping[Key, bytes], ttl: float) -> None:
         if ttl == KEEP_DEADLINE:

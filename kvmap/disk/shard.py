@@ -29,6 +29,7 @@ class Shard:
         "_inherited",
         "_mapped",
         "_maps",
+        "_pwrite",
         "_tuning",
         "cut_unsynced",
         "dirty",
@@ -91,13 +92,13 @@ class Shard:
         self.retry_compaction_at = 0
         """How far the file grows before a compaction that failed is tried again."""
         self._folder = folder
+        self._pwrite = folder.fs.pwrite
         self._before_append = before_append
         self._append_until = -1
         """Where an append may end that needs nothing before: MOST_BYTES, or less than any."""
         self._descriptor = -1
         self._maps = maps
-        self._mapped = 0
-        """How many bytes are mapped."""
+        self._mapped = 0  # bytes
         self._tuning = tuning
 
     @property
@@ -189,8 +190,8 @@ class Shard:
         self, start: int = 0, end: int | None = None, size: int = 0
     ) -> Iterator[tuple[int, bytes]]:
         """All records from byte `start` on, in parts of whole lines, and where each part begins."""
-        stop = self.end if end is None else end
-        return stretches(self.read, start, stop, size or self._tuning.stretch_bytes)
+        most = size or self._tuning.stretch_bytes
+        return stretches(self.read, start, self.end if end is None else end, most)
 
     # Writing
 
@@ -200,7 +201,7 @@ class Shard:
             self._prepare(len(line))
         self.dirty = True
         try:
-            done = self._folder.fs.pwrite(self._descriptor, line, self.end)
+            done = self._pwrite(self._descriptor, line, self.end)
             if done != len(line):
                 write_at(self._folder.fs, self._descriptor, line[done:], self.end + done)
         except OSError as error:
@@ -259,9 +260,9 @@ class Shard:
         self.synced = min(self.synced, end)
 
     def sync(self) -> None:
-        """Return when all bytes would survive a power cut. The name is `Folder.sync`'s.
+        """Return when all bytes would survive a power cut; the name is for `Folder.sync`.
 
-        Raises OSError, from then on at each call until the bytes were written to another file.
+        Raises OSError, from then on at each call until another file takes this one's place.
         """
         if self.failed:
             raise OSError(EIO, "a sync failed, so what was written may be lost", self.path)
