@@ -23,14 +23,15 @@ _open_here: dict[tuple[int, int], str] = {}
 
 
 class Ownership:
-    """The lock on a store's directory, until `release`."""
+    """The lock on a store's directory, until `release`, or until it is dropped."""
 
-    __slots__ = ("_descriptor", "_folder", "_identity")
+    _descriptor, _owns = -1, False  # for `__del__`, where an interrupt came ahead of `__init__`
 
-    def __init__(self, folder: Folder, descriptor: int, identity: tuple[int, int]) -> None:
+    def __init__(self, folder: Folder) -> None:
+        """Open the lock file. Raises FileNotFoundError where there is none."""
         self._folder = folder
-        self._descriptor = descriptor
-        self._identity = identity
+        self._identity = (0, 0)
+        self._descriptor = folder.open_file(LOCK, write=True)
 
     @classmethod
     def acquire(cls, folder: Folder, timeout: float) -> Ownership:
@@ -57,25 +58,31 @@ class Ownership:
             if folder.size(LOCK) is None:  # refuses what is no plain file
                 fs.close(folder.create_file(LOCK))
         try:
-            descriptor = folder.open_file(LOCK, write=True)
+            found = cls(folder)
         except FileNotFoundError:
             return None  # someone has just removed it
         try:
-            identity = fs.descriptor_status(descriptor).identity
-            if identity in _open_here:
-                raise StoreLockedError(
-                    errno.EAGAIN,
-                    f"{folder.path} is open in this process since {_open_here[identity]}; "
-                    "close that map first, or use it",
-                )
-            if _lock(folder, descriptor) and _stands_for(folder, identity):
-                _open_here[identity] = datetime.now(UTC).isoformat(timespec="seconds")
-                return cls(folder, descriptor, identity)
+            if found._take():
+                return found
         except BaseException:
-            fs.close(descriptor)
+            found.release()
             raise
-        fs.close(descriptor)
+        found.release()
         return None
+
+    def _take(self) -> bool:
+        identity = self._folder.fs.descriptor_status(self._descriptor).identity
+        if identity in _open_here:
+            raise StoreLockedError(
+                errno.EAGAIN,
+                f"{self._folder.path} is open in this process since {_open_here[identity]}; "
+                "close that map first, or use it",
+            )
+        self._identity = identity
+        self._owns = _lock(self._folder, self._descriptor) and _stands_for(self._folder, identity)
+        if self._owns:
+            _open_here[identity] = datetime.now(UTC).isoformat(timespec="seconds")
+        return self._owns
 
     def _write_name(self) -> None:
         owner = {
@@ -118,21 +125,32 @@ class Ownership:
         `clean`: the lock file names nobody then. One that names a process which is gone is the trace of a
         crash.
         """
-        descriptor, self._descriptor = self._descriptor, -1
-        if descriptor < 0:
-            return
-        if clean:
+        if clean and self._descriptor >= 0:
             with suppress(OSError):  # its text is for people
-                self._folder.fs.truncate(descriptor, 0)
-        _open_here.pop(self._identity, None)
-        self._folder.fs.close(descriptor)
+                self._folder.fs.truncate(self._descriptor, 0)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        if self._owns:
+            _open_here.pop(self._identity, None)
+            self._owns = False
+        descriptor, self._descriptor = self._descriptor, -1
+        try:
+            if descriptor >= 0:
+                self._folder.fs.close(descriptor)
+        except BaseException:
+            # An interrupt ahead of the system call would leave the store locked.
+            with suppress(OSError):
+                if self._folder.fs.descriptor_status(descriptor).identity == self._identity:
+                    self._folder.fs.close(descriptor)
+            raise
+
+    def __del__(self) -> None:
+        self._let_go()
 
     def abandon(self) -> None:
         """In a forked child: close its copy of the descriptor. The parent stays the owner."""
-        descriptor, self._descriptor = self._descriptor, -1
-        _open_here.pop(self._identity, None)
-        if descriptor >= 0:
-            self._folder.fs.close(descriptor)
+        self._let_go()
 
 
 class NoOwner:

@@ -133,11 +133,18 @@ class Session:
                 self._leave()
                 clean = True
         finally:
-            self.closed_reason = CLOSED
-            self.writable = False
-            self._index.close()
-            self._shards.close()
-            self._home.close(clean=clean)
+            try:
+                self._give_up(clean=clean)
+            except BaseException:  # an interrupt, for one; what is given up already does no harm
+                self._give_up(clean=clean)
+                raise
+
+    def _give_up(self, *, clean: bool) -> None:
+        self.closed_reason = CLOSED
+        self.writable = False
+        self._index.close()
+        self._shards.close()
+        self._home.close(clean=clean)
 
     def _leave(self) -> None:
         """Make everything survive a power cut, and say in the manifest how the store was left.
