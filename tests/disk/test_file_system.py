@@ -21,12 +21,18 @@ from kvmap.disk.tuning import Tuning
 def test_missing_parents_are_made_and_their_names_synced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    opened: dict[int, str] = {}
     synced: list[str] = []
 
     class Noting(FileSystem):
         def open_directory(self, path: str) -> int:
-            synced.append(path)
-            return super().open_directory(path)
+            descriptor = super().open_directory(path)
+            opened[descriptor] = path
+            return descriptor
+
+        def sync_directory(self, directory: int) -> None:
+            super().sync_directory(directory)
+            synced.append(opened[directory])
 
     fs = Noting()
     fs.make_directories(str(tmp_path / "a" / "b" / "c"), 0o750)

@@ -308,6 +308,32 @@ def test_a_paused_compaction_keeps_no_copy_of_the_live_data(path_in_memory: Path
         check(d)
 
 
+# Repair
+
+
+@pytest.mark.parametrize("rich", ["before", "behind"])
+def test_a_damaged_newline_costs_no_record_that_looks_like_many(rich: str) -> None:
+    """The record behind it was dropped where its value held `{"key":` 16 times."""
+    from kvmap import disk as disk_engine
+
+    disk, many = Disk(), [{"key": number} for number in range(40)]
+    model = {
+        "before": many if rich == "before" else 1,
+        "behind": many if rich == "behind" else 1,
+        "last": 1,
+    }
+    with open_on(disk, shards=1) as d:
+        for key, value in model.items():
+            d[key] = value
+    data = disk.file("/store/shards/00.jsonl").data
+    data[data.index(b"\n")] ^= 1
+    assert not disk_engine.verify("/store", fs=disk).ok
+    disk_engine.repair("/store", fs=disk)
+    with open_on(disk) as d:
+        assert dict(d) == model
+        check(d, disk)
+
+
 # Time
 
 
