@@ -16,10 +16,26 @@ from kvmap.disk.tuning import Tuning
 from kvmap.keys import Key
 from kvmap.turn import Turn
 
-_FIRST_PAGE = 16
-"""Entries of the first page, for those who want only the first few; each has twice as many."""
-
 Pair = tuple[Key, Entry]
+
+
+class _Pages:
+    """How many entries the next page has: few at first, for those who want only a few."""
+
+    __slots__ = ("count", "most_bytes", "most_entries")
+
+    def __init__(self, tuning: Tuning) -> None:
+        self.count = 16
+        self.most_bytes = tuning.page_bytes
+        self.most_entries = tuning.page_entries
+
+    def grow(self) -> None:
+        """Twice as many, up to a bound."""
+        self.count = min(2 * self.count, self.most_entries)
+
+    def fit(self, entries: int, size: int) -> None:
+        """So many that they have about `most_bytes`, as `entries` of `size` bytes have shown."""
+        self.count = min(self.count, entries * self.most_bytes // (size or 1) + 1)
 
 
 class Reader:
@@ -38,6 +54,7 @@ class Reader:
         check_open: Callable[[], None],
     ) -> None:
         self._index = index
+        self._entries = index.entries
         self._loading = loading
         self._lookup = lookup
         self._maps = shards.maps
@@ -65,28 +82,43 @@ class Reader:
 
     def keys(self, *, reverse: bool) -> Iterator[list[Key]]:
         """The keys in the map's order, in pages."""
-        return ([key for key, _ in page] for page in self._pages(reverse))
+        pages = self._pages(reverse, _Pages(self._tuning))
+        return ([key for key, _ in page] for page in pages)
 
     def items(self, *, reverse: bool) -> Iterator[tuple[list[Key], list[bytes]]]:
         """The entries in the map's order, in pages."""
-        return self._items(self._pages(reverse))
+        size = _Pages(self._tuning)
+        return self._items(self._pages(reverse, size), size)
 
-    def _items(self, pages: Iterator[list[Pair]]) -> Iterator[tuple[list[Key], list[bytes]]]:
-        most = self._tuning.page_bytes
+    def _items(
+        self, pages: Iterator[list[Pair]], size: _Pages
+    ) -> Iterator[tuple[list[Key], list[bytes]]]:
+        maps, most = self._maps, 4 * size.most_bytes
         for page in pages:
-            names, texts, size = list[Key](), list[bytes](), 0
+            names, texts, total, passed = list[Key](), list[bytes](), 0, 0
             for key, entry in page:
-                text = self._text(key, entry)
+                # As `_text`, without a call: 4 % of an iteration.
+                start, end, seed, crc, number = unpack_value(entry)
+                data = maps[number][start:end]
+                text = data if crc32(data, seed) == crc else self._lookup.text(key, entry)
                 if text is not None:
                     names.append(key)
                     texts.append(text)
-                    size += len(text)
-                    if size > most:
-                        yield names, texts
-                        names, texts, size = [], [], 0
+                    total += len(text)
+                passed += 1
+                if total > most:
+                    break
+            size.fit(passed, total)
             yield names, texts
+            for key, _ in page[passed:]:
+                # Far larger than those before. What is left may have changed since.
+                entry = self._entries.get(key, b"")
+                if entry and deadline(entry) > self._now():
+                    text = self._text(key, entry)
+                    if text is not None:
+                        yield [key], [text]
 
-    def _pages(self, reverse: bool) -> Iterator[list[Pair]]:
+    def _pages(self, reverse: bool, size: _Pages) -> Iterator[list[Pair]]:
         # Keys come from the shards, for whoever reads their values must find them.
         self._loading.parse_all()
         self.sweep()
@@ -94,29 +126,28 @@ class Reader:
         items = self._index.entries.items()
         # Made here: a reversed iterator begins with what is the last entry now.
         rest: Iterator[Pair] = iter(reversed(items) if reverse else items)
-        return self._each_page(rest, reverse, self._index.net_size)
+        return self._each_page(rest, reverse, self._index.net_size, size)
 
     def _each_page(
-        self, rest: Iterator[Pair], reverse: bool, net_size: int
+        self, rest: Iterator[Pair], reverse: bool, net_size: int, size: _Pages
     ) -> Iterator[list[Pair]]:
-        index = self._index
-        last, count = -1, _FIRST_PAGE
+        index, last = self._index, -1
         while True:
             self.sweep()
             self._check_open()
             if index.net_size != net_size:
                 raise RuntimeError("dictionary changed size during iteration")
             try:
-                page = list(islice(rest, count))
+                page = list(islice(rest, size.count))
             except RuntimeError:
                 # An entry has expired, or the index was put in order. Rare, so what is left may be
                 # copied.
                 rest = iter(self._behind(last, reverse))
-                page = list(islice(rest, count))
+                page = list(islice(rest, size.count))
             if not page:
                 return
             last = place(page[-1][1])
-            count = min(2 * count, self._tuning.page_entries)
+            size.grow()
             if index.deadlines.soonest <= self._now():
                 page = [(key, entry) for key, entry in page if deadline(entry) > self._now()]
             yield page

@@ -139,3 +139,15 @@ def test_an_iterator_of_a_closed_engine_says_so(local: Store) -> None:
         assert engine.version > version
         with pytest.raises(kvmap.StoreClosedError):
             next(pages)
+
+
+def test_values_that_are_far_larger_than_those_before(local: Store) -> None:
+    with local.open() as d:
+        d.update({f"key {n}": ["old", "x" * (100_000 if n > 40 else 10)] for n in range(100)})
+        seen = []
+        for number, (key, value) in enumerate(d.items()):
+            seen.append((key, value[0]))
+            if number in (35, 60):
+                d.update({f"key {n}": [f"new {number}", ""] for n in range(100)})
+        expected = ["old"] * 36 + ["new 35"] * 25 + ["new 60"] * 39
+        assert seen == [(f"key {n}", first) for n, first in enumerate(expected)]
