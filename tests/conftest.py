@@ -1,7 +1,6 @@
 """Fixtures that several files of tests share."""
 
 import gc
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -79,12 +78,8 @@ def d(store: Store) -> Iterator[AnyMap]:
         yield d
 
 
-OPEN = {}
+OPEN: dict[str, str] = {}
 """Tests that find something that is not mended yet, by the beginning of their ids, and what it is."""
-if sys.version_info >= (3, 12):
-    OPEN["tests/disk/test_interrupt.py"] = (
-        "not tried yet on this version, whose bytecode is another"
-    )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
