@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dis
 import functools
+import gc
 import os
 import sys
 from collections.abc import Callable
@@ -66,6 +67,7 @@ class Interrupt:
         before = sys.gettrace()
         # From 3.12 on, no frame tells of its bytecodes until one was asked to.
         sys._getframe().f_trace_opcodes = True
+        gc.disable()  # Python ignores an interrupt in the finalizer of an earlier map
         sys.settrace(self)
         try:
             work()
@@ -73,6 +75,7 @@ class Interrupt:
             pass
         finally:
             sys.settrace(before)
+            gc.enable()
 
 
 @functools.cache
