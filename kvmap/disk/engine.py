@@ -14,11 +14,12 @@ from kvmap.disk.index import Index
 from kvmap.disk.journal import Journal
 from kvmap.disk.loading import Loading
 from kvmap.disk.lookup import Lookup
+from kvmap.disk.manifest import SKIPPED
 from kvmap.disk.opening import Home, undo_batch
 from kvmap.disk.operations import Operations
 from kvmap.disk.reader import Reader
 from kvmap.disk.recognize import check_shard_files
-from kvmap.disk.records import UNTIMED, Entry, deadline, unpack_value
+from kvmap.disk.records import MOST_SEQ, UNTIMED, Entry, deadline, unpack_value
 from kvmap.disk.room import Room
 from kvmap.disk.session import Session
 from kvmap.disk.shard import Shard
@@ -79,7 +80,10 @@ class DiskEngine:
         except BaseException:
             self._shards.close()
             raise
-        self._index = Index(self._shards, self._steps, fs.now, max(home.manifest.seq, *seqs))
+        last = max(home.manifest.seq, *seqs)
+        if home.manifest.in_use:
+            last = min(last + SKIPPED, MOST_SEQ)
+        self._index = Index(self._shards, self._steps, fs.now, last)
         self._loading = Loading(
             self._index, self._shards, self._turn, self._steps, fs.now, home.manifest.seq
         )

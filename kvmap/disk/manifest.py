@@ -35,6 +35,10 @@ class Known(NamedTuple):
     """Whether that is the whole file."""
 
 
+SKIPPED: Final = 1 << 16
+"""Sequence numbers that are left out after a crash. Writes that failed before it may have used them,
+and a power cut may bring such a write back: two entries with one place in the order, else."""
+
 EMPTY: Final = Known(0, exact=True)
 UNKNOWN: Final = Known(0, exact=False)
 

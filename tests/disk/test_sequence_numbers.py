@@ -77,6 +77,8 @@ def test_a_manifest_that_knows_a_lower_number_is_damage(kept: Store) -> None:
     kvmap.repair(path)
     with kept.open() as d:
         d["first"] = "after"
-    assert [number for _, number in numbers(path)] == [1, 2, 3, 4]
+    *there, after = [number for _, number in numbers(path)]
+    assert there == [1, 2, 3]
+    assert after > 3
     with kept.open() as d:
         assert dict(d) == {"first": "after"}
