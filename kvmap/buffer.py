@@ -7,7 +7,7 @@ from functools import partial
 from itertools import islice
 
 from kvmap import keys, values
-from kvmap.engine import INF, KEEP_DEADLINE, Changes, Condition, Engine, If, Seen, in_bulk
+from kvmap.engine import INF, KEEP_DEADLINE, Changes, Condition, Engine, If, Seen
 from kvmap.errors import StoreClosedError
 from kvmap.keys import Key
 from kvmap.settings import Settings
@@ -16,7 +16,7 @@ _PAGE = 256
 
 
 class Buffer:
-    """Implements `kvmap.engine.Bulk`, whose docstrings hold; `changes` is what to commit.
+    """Implements `kvmap.engine.State`, whose docstrings hold; `changes` is what to commit.
 
     Other writers wait meanwhile, or the engine's `commit` finds out what they have changed. So only
     an expiry changes what is below, and an expired key stays a key of the buffer.
@@ -28,8 +28,7 @@ class Buffer:
         self.ended = False
         """Whether the block has ended, so that an iterator that outlives it goes no further."""
         self._engine = engine
-        self._far = in_bulk(engine)
-        """The engine, where a read is a trip to a server. Then each key is read once."""
+        self._remote = engine.remote
         self._deadlines: dict[Key, float | None] = {}
         """What was read there of deadlines."""
         self._fresh: set[Key] = set()
@@ -78,7 +77,7 @@ class Buffer:
 
     def _read(self, key: Key) -> bytes | None:
         """The engine's text. What a server said first holds for the block: else `commit` refuses."""
-        if self._far is not None and key in self.seen.texts:
+        if self._remote and key in self.seen.texts:
             return self.seen.texts[key]
         text = self._engine.get(key)
         self.seen.texts.setdefault(key, text)
@@ -86,7 +85,7 @@ class Buffer:
 
     def _read_many(self, keys: Iterable[Key]) -> None:
         """Ask a server for all of these keys at once, before they are looked at one by one."""
-        if self._far is not None:
+        if self._remote:
             changes, seen = self.changes, self.seen.texts
             known = (changes.written, changes.deleted, seen)
             wanted = [key for key in keys if not any(key in each for each in known)]
@@ -176,7 +175,7 @@ class Buffer:
         written = self.changes.written.get(key)
         if written is not None:
             return written[1]
-        if self._far is None:
+        if not self._remote:
             return self._engine.deadline(key)
         if key not in self._deadlines:
             self._deadlines[key] = self._engine.deadline(key)
@@ -185,9 +184,9 @@ class Buffer:
     def deadlines(self, keys: Iterable[Key], /) -> list[float | None]:
         wanted = list(keys)
         self._read_many(wanted)
-        if self._far is not None:
+        if self._remote:
             unknown = [key for key in wanted if key not in self._deadlines]
-            self._deadlines.update(zip(unknown, self._far.deadlines(unknown), strict=True))
+            self._deadlines.update(zip(unknown, self._engine.deadlines(unknown), strict=True))
         return [self.deadline(key) for key in wanted]
 
     def expiring(self, seconds: float, /) -> dict[Key, bytes]:
@@ -241,7 +240,7 @@ class Buffer:
         self.changes.written.pop(key, None)
 
     def _is_below(self, key: Key) -> bool:
-        return key in self._engine if self._far is None else self._read(key) is not None
+        return self._read(key) is not None if self._remote else key in self._engine
 
     def put_many(self, texts: Mapping[Key, bytes], ttl: float, /) -> None:
         for key in texts:

@@ -14,7 +14,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol, cast
+from typing import TYPE_CHECKING, Final, Protocol
 
 from kvmap.keys import Key
 
@@ -152,6 +152,10 @@ class State(Protocol):
         """When the entry expires, in Unix seconds; INF where it stays, None where it is missing."""
         ...
 
+    def deadlines(self, keys: Iterable[Key], /) -> list[float | None]:
+        """What `deadline` returns for each of these keys; one trip to a server."""
+        ...
+
     def expiring(self, seconds: float, /) -> dict[Key, bytes]:
         """The entries that expire within so many seconds. O(those entries)."""
         ...
@@ -173,6 +177,13 @@ class State(Protocol):
 
     def put_many(self, texts: Mapping[Key, bytes], ttl: float, /) -> None:
         """Write all of these or, where anything fails, none."""
+        ...
+
+    def put_until(self, entries: Mapping[Key, tuple[bytes, float]], /) -> None:
+        """As `put_many`; each entry has a deadline of its own, in Unix seconds or INF.
+
+        A key whose deadline has passed is deleted.
+        """
         ...
 
     def setdefault(self, key: Key, text: bytes, ttl: float, /) -> bytes:
@@ -229,6 +240,14 @@ class Engine(State, Protocol):
     @property
     def path(self) -> Path | None:
         """The store's directory; None where it has none."""
+        ...
+
+    @property
+    def remote(self) -> bool:
+        """Whether each call is a trip to a server, where others write at the same time.
+
+        So who needs many entries asks for them at once, and for each only once.
+        """
         ...
 
     @property
@@ -322,29 +341,3 @@ class Engine(State, Protocol):
     def after_fork(self) -> None:
         """Called in a forked child: give up, or renew, what belongs to the parent."""
         ...
-
-
-class Bulk(State, Protocol):
-    """What a state may do for many keys at once, where one by one would take many trips."""
-
-    def deadlines(self, keys: Iterable[Key], /) -> list[float | None]:
-        """The deadline of each of these keys, as `deadline` returns it."""
-        ...
-
-    def put_until(self, entries: Mapping[Key, tuple[bytes, float]], /) -> None:
-        """As `put_many`; each entry has a deadline of its own, in Unix seconds or INF."""
-        ...
-
-
-def in_bulk(state: State) -> Bulk | None:
-    """The same state, where it has the operations of `Bulk`: a server's, and a transaction's."""
-    return cast(Bulk, state) if hasattr(state, "put_until") else None
-
-
-def check_seconds(value: Any, name: str) -> float:
-    """A number of seconds from 0 up, or infinite. Raises TypeError or ValueError, naming it."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{name} must be seconds, not {value!r}")
-    if not value >= 0:
-        raise ValueError(f"{name} must be 0 or more seconds, not {value!r}")
-    return float(value)

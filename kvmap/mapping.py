@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, cast, overload
 
 from kvmap import iteration, keys, lifecycle, showing
 from kvmap.dict_methods import DictMethods, pairs_of
-from kvmap.engine import INF, KEEP_DEADLINE, Engine, If, Progress, State, in_bulk
+from kvmap.engine import INF, KEEP_DEADLINE, Engine, If, Progress, State
 from kvmap.entry_notes import note_decoding, note_encoding
 from kvmap.errors import KeyExistsError, ReadOnlyError
 from kvmap.keys import Key
@@ -456,8 +456,7 @@ class KVMap(DictMethods[K, V]):
         """
         state = self._blocks.view()
         wanted = list(dict.fromkeys(keys))
-        bulk = in_bulk(state)
-        found = map(state.deadline, wanted) if bulk is None else bulk.deadlines(wanted)
+        found = state.deadlines(wanted)
         there = [(key, each) for key, each in zip(wanted, found, strict=True) if each is not None]
         return {key: None if each == INF else each for key, each in there}
 
@@ -641,19 +640,12 @@ class KVMap(DictMethods[K, V]):
             self._blocks.writer().put_many(dict(zip(wanted, texts, strict=True)), seconds)
         else:
             moments = [check_deadline(deadlines[key]) for key in entries]
-            self._put_until(dict(zip(wanted, zip(texts, moments, strict=True), strict=True)))
+            until = zip(texts, moments, strict=True)
+            self._blocks.writer().put_until(dict(zip(wanted, until, strict=True)))
         self._promised = None
         if self._writeback is not None:
             for key, value in zip(wanted, entries.values(), strict=True):
                 self._writeback.remember(key, value)
-
-    def _put_until(self, entries: dict[Any, tuple[bytes, float]]) -> None:
-        bulk = in_bulk(self._blocks.writer())
-        if bulk is None:
-            with self.transaction():
-                self._put_until(entries)
-        else:
-            bulk.put_until(entries)
 
     # Blocks
 
@@ -1077,7 +1069,7 @@ class KVMap(DictMethods[K, V]):
         ...     d.copy()
         {'ada': [1, 2]}
         """
-        if in_bulk(self._engine) is not None:
+        if self._engine.remote:
             return dict(self._iterate(False))
         try:
             with self.transaction():

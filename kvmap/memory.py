@@ -35,6 +35,7 @@ class MemoryEngine:
 
     name = _NAME
     path = None
+    remote = False
 
     def __init__(self, settings: Settings, clock: Callable[[], float] = time.time) -> None:
         self.settings = settings
@@ -120,6 +121,9 @@ class MemoryEngine:
         entry = self._live(key)
         return None if entry is None else entry[1]
 
+    def deadlines(self, keys: Iterable[Key], /) -> list[float | None]:
+        return list(map(self.deadline, keys))
+
     def expiring(self, seconds: float, /) -> dict[Key, bytes]:
         with self._turn.lock:
             self._check_open()
@@ -149,6 +153,22 @@ class MemoryEngine:
         with self._turn.lock:
             self._begin()
             self._publish({key: (text, self._moment(key, ttl)) for key, text in texts.items()})
+
+    def put_until(self, entries: Mapping[Key, tuple[bytes, float]], /) -> None:
+        for key in entries:
+            keys.text(key)
+        with self._turn.lock:
+            self._begin()
+            self._publish_until(entries)
+
+    def _publish_until(
+        self,
+        entries: Mapping[Key, tuple[bytes, float]],
+        gone: set[Key] | frozenset[Key] = frozenset(),
+    ) -> None:
+        now = self.now()
+        written = {key: new for key, new in entries.items() if new[1] > now}
+        self._publish(written, gone | (entries.keys() - written.keys()))
 
     def setdefault(self, key: Key, text: bytes, ttl: float, /) -> bytes:
         with self._turn.lock:
@@ -328,9 +348,7 @@ class MemoryEngine:
             keys.text(key)
         with self._turn.lock:
             self._sweep()
-            now = self.now()
-            written = {key: new for key, new in changes.written.items() if new[1] > now}
-            self._publish(written, changes.deleted | (changes.written.keys() - written.keys()))
+            self._publish_until(changes.written, changes.deleted)
 
     # Care
 

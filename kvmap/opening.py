@@ -9,10 +9,10 @@ from types import UnionType
 from typing import Any, Final, Protocol, TypedDict, TypeGuard, TypeVar, Unpack, overload
 
 from kvmap import codecs
-from kvmap.engine import Engine, check_seconds
+from kvmap.engine import Engine
 from kvmap.limits import Limits
 from kvmap.mapping import KVMap
-from kvmap.settings import DEFAULT, Default, Seconds, Settings, changing
+from kvmap.settings import DEFAULT, Default, Seconds, Settings, changing, check_seconds
 from kvmap.urls import SCHEMES, scheme, whole_path
 
 V = TypeVar("V")

@@ -164,3 +164,12 @@ def check_deadline(moment: Any) -> float:
     if not math.isfinite(moment):
         raise ValueError(f"a deadline must be finite, not {moment!r}; None: the entry stays")
     return float(moment)
+
+
+def check_seconds(value: Any, name: str) -> float:
+    """A number of seconds from 0 up, or infinite. Raises TypeError or ValueError, naming it."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be seconds, not {value!r}")
+    if not value >= 0:
+        raise ValueError(f"{name} must be 0 or more seconds, not {value!r}")
+    return float(value)

@@ -40,6 +40,8 @@ T = TypeVar("T")
 class DiskEngine:
     """Implements `kvmap.engine.Engine`, whose docstrings hold."""
 
+    remote = False
+
     def __init__(
         self,
         home: Home,
@@ -217,6 +219,9 @@ class DiskEngine:
         entry = self._live(key)
         return None if entry is None else deadline(entry)
 
+    def deadlines(self, keys: Iterable[Key], /) -> list[float | None]:
+        return list(map(self.deadline, keys))
+
     def __len__(self) -> int:
         self._session.check_open()
         return self._reader.count()
@@ -327,6 +332,9 @@ class DiskEngine:
     def put_many(self, texts: Mapping[Key, bytes], ttl: float, /) -> None:
         self._write(texts, self._operations.put_many, texts, ttl)
 
+    def put_until(self, entries: Mapping[Key, tuple[bytes, float]], /) -> None:
+        self._write(entries, self._operations.put_until, entries)
+
     def setdefault(self, key: Key, text: bytes, ttl: float, /) -> bytes:
         return self._write((key,), self._operations.setdefault, key, text, ttl)
 
@@ -390,18 +398,16 @@ class DiskEngine:
 
     def commit(self, changes: Changes, seen: Seen) -> None:
         self._steps.check_reentry()
-        now = self.now()
-        texts, deadlines = dict[Key, bytes](), list[float]()
-        for key, (text, expires) in changes.written.items():
-            if expires > now:
-                texts[key] = text
-                deadlines.append(expires)
-        gone = changes.deleted | (changes.written.keys() - texts.keys())
         with self._lock:
             self._steps.settle()
             self._committing = True
             try:
-                self._write([*gone, *texts], self._writer.change, texts, deadlines, gone)
+                self._write(
+                    [*changes.deleted, *changes.written],
+                    self._operations.put_until,
+                    changes.written,
+                    changes.deleted,
+                )
             finally:
                 self._committing = False
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from kvmap import values
 from kvmap.disk.index import Index
@@ -57,6 +57,17 @@ class Operations:
         else:
             deadlines = [self.moment(None, ttl)] * len(texts)
         self._writer.change(texts, deadlines, ())
+
+    def put_until(
+        self, entries: Mapping[Key, tuple[bytes, float]], gone: Collection[Key] = ()
+    ) -> None:
+        """Delete `gone` first; a key whose deadline has passed is deleted, too."""
+        now, texts, deadlines = self._now(), dict[Key, bytes](), list[float]()
+        for key, (text, expires) in entries.items():
+            if expires > now:
+                texts[key] = text
+                deadlines.append(expires)
+        self._writer.change(texts, deadlines, {*gone, *(entries.keys() - texts.keys())})
 
     def setdefault(self, key: Key, text: bytes, ttl: float) -> bytes:
         old = self._entries.get(key)

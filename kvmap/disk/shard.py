@@ -85,8 +85,8 @@ class Shard:
         """Bytes from the start that are on disk for certain."""
         self.failed = False
         """Whether a sync has failed, so that no later one can be trusted with the same file."""
-        self.cut_unsynced = False
-        """Whether a power cut may bring back what was cut off."""
+        self.cut_unsynced = not known.exact
+        """Whether a power cut may bring back what was cut off, by an owner that a crash ended too."""
         self.read_until = MOST_BYTES
         """The end of what is read where a crash has left a batch that may not be removed."""
         self.retry_compaction_at = 0
@@ -269,17 +269,25 @@ class Shard:
         if self.dirty:
             if self._descriptor < 0 and self._folder.size(self.name) is not None:
                 self._descriptor = self._folder.open_file(self.name, write=self.writable)
-            if self._descriptor >= 0:
-                try:
-                    if self._inherited:
-                        self._write_again()
-                    with named(self.path):
-                        self._folder.fs.sync(self._descriptor)
-                except BaseException:
-                    self.failed = True
-                    raise
-            self.dirty = self.cut_unsynced = False
+            self._sync_file(again=self._inherited)
+            self.dirty = False
             self.synced = self.end
+
+    def sync_cut(self) -> None:
+        """Return when no power cut can bring back what was cut off. It does less than `sync`."""
+        self._sync_file(again=False)
+
+    def _sync_file(self, *, again: bool) -> None:
+        if self._descriptor >= 0:
+            try:
+                if again:
+                    self._write_again()
+                with named(self.path):
+                    self._folder.fs.sync(self._descriptor)
+            except BaseException:
+                self.failed = True
+                raise
+        self.cut_unsynced = False
 
     def _write_again(self) -> None:
         """Write the bytes that a crash has left in their own place.

@@ -192,8 +192,10 @@ class Shards:
 
     def _before_append(self, shard: Shard) -> None:
         self.do_postponed()
-        if shard.cut_unsynced:
-            self.sync_one(shard)
+        if shard.failed and shard.cut_unsynced:
+            self.rewrite(shard)
+        elif shard.cut_unsynced:
+            shard.sync_cut()
 
     def sync(self) -> None:
         """Return when all records, and the names of the shards' files, would survive a power cut."""

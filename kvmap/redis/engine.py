@@ -47,9 +47,10 @@ _INT64: Final = range(-(2**63), 2**63)
 
 
 class RedisEngine:
-    """Implements `kvmap.engine.Engine` and `kvmap.engine.Bulk`, whose docstrings hold."""
+    """Implements `kvmap.engine.Engine`, whose docstrings hold."""
 
     path = None
+    remote = True
     version = 0
     net_size = 0
     next_deadline = INF
