@@ -86,7 +86,7 @@ class Shard:
         self.failed = False
         """Whether a sync has failed, so that no later one can be trusted with the same file."""
         self.cut_unsynced = not known.exact
-        """Whether a power cut may bring back what was cut off, by an owner that a crash ended too."""
+        """Whether a power cut may bring back what was cut off, by a killed owner too."""
         self.read_until = MOST_BYTES
         """The end of what is read where a crash has left a batch that may not be removed."""
         self.retry_compaction_at = 0
@@ -246,8 +246,7 @@ class Shard:
     def cut(self, end: int) -> None:
         """Take back what was appended past `end`, whether or not that was completed.
 
-        The cut is synced before anything else is appended: a power cut might mix what was cut off
-        with what is written there next.
+        It is synced before the next append, or a power cut might mix the two.
         """
         if self._descriptor >= 0:
             fs = self._folder.fs
@@ -269,19 +268,16 @@ class Shard:
         if self.dirty:
             if self._descriptor < 0 and self._folder.size(self.name) is not None:
                 self._descriptor = self._folder.open_file(self.name, write=self.writable)
-            self._sync_file(again=self._inherited)
+            if self._inherited and self._descriptor >= 0:
+                self._write_again()
+            self.sync_cut()
             self.dirty = False
             self.synced = self.end
 
     def sync_cut(self) -> None:
         """Return when no power cut can bring back what was cut off. It does less than `sync`."""
-        self._sync_file(again=False)
-
-    def _sync_file(self, *, again: bool) -> None:
         if self._descriptor >= 0:
             try:
-                if again:
-                    self._write_again()
                 with named(self.path):
                     self._folder.fs.sync(self._descriptor)
             except BaseException:
@@ -290,11 +286,7 @@ class Shard:
         self.cut_unsynced = False
 
     def _write_again(self) -> None:
-        """Write the bytes that a crash has left in their own place.
-
-        A sync that failed before the crash has left them clean in the page cache and not on disk,
-        so that a sync alone would pass over them.
-        """
+        """Write what a crash has left in its own place: a sync passes over what one failed to write."""
         fs, at = self._folder.fs, self.synced
         with named(self.path):
             while data := fs.pread(self._descriptor, self._tuning.stretch_bytes, at):

@@ -119,6 +119,29 @@ def test_a_synced_write_that_fails_is_not_there_and_the_next_one_is() -> None:
             assert left(disk, choice) == {"first": 1, "third": 3}
 
 
+def test_a_write_of_the_next_owner_is_never_mixed_with_one_that_failed() -> None:
+    chance = random.Random(1)
+    disk = Disk()
+    with open_on(disk, shards=1, sync=True) as d:
+        d["first"] = 1
+        once(disk)
+        with pytest.raises(OSError, match="error"):
+            d["second"] = "x" * 600
+        disk = disk.copy()  # a kill
+    new = "y" * 600
+    with open_on(disk, sync=True) as d:
+
+        def look(call: str) -> None:
+            for _ in range(200):
+                found = left(disk, Choice("sectors", chance))
+                assert found.pop("third", new) == new
+                assert found in ({"first": 1}, {"first": 1, "second": "x" * 600})
+
+        disk.happened = look
+        d["third"] = new
+        disk.happened = lambda call: None
+
+
 @pytest.mark.parametrize("sync", [True, False], ids=["sync", "no sync"])
 @pytest.mark.parametrize("failures", [1, 3])
 def test_a_write_after_one_that_failed_is_never_mixed_with_it(failures: int, sync: bool) -> None:
