@@ -112,6 +112,26 @@ class Buffer:
         own = sum([deadline > now for _, deadline in written.values()])
         return len(self._engine) - replaced + own
 
+    def peek(self, count: int, /) -> tuple[int | None, list[tuple[Key, bytes]]]:
+        """As `State` says. What a repr shows does not count as seen, so nothing conflicts with it."""
+        deleted, written, fresh, now = (
+            self.changes.deleted,
+            self.changes.written,
+            self._fresh,
+            self.now(),
+        )
+        total, first = self._engine.peek(count + min(len(deleted), _PAGE))
+        if total is None:
+            return None, []
+        live = {key: text for key, (text, deadline) in written.items() if deadline > now}
+        below = [(key, live.get(key, text)) for key, text in first if key not in deleted]
+        below = [(key, text) for key, text in below if key in live or key not in written]
+        if len(first) == total:  # the written ones come after all of these
+            below += [(key, text) for key, text in live.items() if key in fresh]
+        # One that expires meanwhile in the engine, too, may be counted twice.
+        gone = len(deleted) + len(written) - len(live)
+        return max(total - gone + len(fresh), len(below)), below[:count]
+
     def keys(self, *, reverse: bool = False) -> Iterator[list[Key]]:
         return (found for found, _ in self.items(reverse=reverse))
 

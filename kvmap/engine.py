@@ -136,6 +136,13 @@ class State(Protocol):
         """The number of entries that have not expired."""
         ...
 
+    def peek(self, count: int, /) -> tuple[int | None, list[tuple[Key, bytes]]]:
+        """How many entries there are, and the first few; for a repr, so without a lock.
+
+        None, and no entries, where finding out would take more than a moment.
+        """
+        ...
+
     def keys(self, *, reverse: bool = False) -> Iterator[list[Key]]:
         """The keys in insertion order, in pages that are made when they are asked for.
 
@@ -306,13 +313,6 @@ class Engine(State, Protocol):
 
     def configure(self, settings: Settings) -> None:
         """Keep other settings in the store, from now on."""
-        ...
-
-    def peek(self, count: int, /) -> tuple[int | None, list[tuple[Key, bytes]]]:
-        """How many entries there are, and the first few; for a repr, so without a lock.
-
-        None, and no entries, where finding out would take more than a moment.
-        """
         ...
 
     def stats(self) -> Stats:

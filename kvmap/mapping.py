@@ -1017,13 +1017,15 @@ class KVMap(DictMethods[K, V]):
 
     def __repr__(self) -> str:
         engine = self.__dict__.get("_engine")
-        return "<KVMap, not open>" if engine is None else showing.text(engine, self._decode)
+        if engine is None:
+            return "<KVMap, not open>"
+        return showing.text(engine, self._blocks.view(), self._decode)
 
     def _repr_html_(self) -> str:
-        return showing.html(self._engine, self._decode)
+        return showing.html(self._engine, self._blocks.view(), self._decode)
 
     def _ipython_key_completions_(self) -> list[str]:
-        return showing.completions(self._engine)
+        return showing.completions(self._blocks.view())
 
     # Making
 

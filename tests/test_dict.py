@@ -642,6 +642,30 @@ def test_repr_shows_a_few_entries(store: Store) -> None:
         assert repr(d) in repr(view)
 
 
+def test_repr_in_a_block_shows_what_the_block_sees(store: Store) -> None:
+    with store.open() as d:
+        name = repr(d.name)
+        d.update(a=1, b=2, c=3)
+        with pytest.raises(ZeroDivisionError), d.transaction():
+            d["b"] = 20
+            del d["a"]
+            d["d"] = 4
+            assert repr(d) == f"<KVMap {name} {{'b': 20, 'c': 3, 'd': 4}}>"
+            assert "<td>20</td>" in d._repr_html_()
+            assert d._ipython_key_completions_() == ["b", "c", "d"]
+            d["a"] = 5
+            d.set("e", 6, ttl=5)
+            assert repr(d) == f"<KVMap {name} {{'b': 20, 'c': 3, 'd': 4, 'a': 5, 'e': 6}}>"
+            store.clock.wait(5)
+            assert "'e'" not in repr(d)
+            d.clear()
+            assert repr(d) == f"<KVMap {name} {{}}>"
+            d.update({number: number for number in range(9)})
+            assert repr(d) == f"<KVMap {name} {{0: 0, 1: 1, 2: 2, 3: 3, 4: 4, … 4 more}}>"
+            raise ZeroDivisionError
+        assert repr(d) == f"<KVMap {name} {{'a': 1, 'b': 2, 'c': 3}}>"
+
+
 def test_repr_never_fails() -> None:
     def decode(value: Any) -> Any:
         raise ZeroDivisionError

@@ -21,7 +21,6 @@ class Block(Buffer):
     def __init__(self, engine: Engine) -> None:
         super().__init__(engine)
         self.name = "block"
-        self.peek = engine.peek
         self.closed = False
 
     def hold(self, holder: object) -> bool:
@@ -48,11 +47,10 @@ class BlockStore(MemoryStore):
 
 
 OF_A_WHOLE_ENGINE = {
-    "test_peek_shows_the_first_few_or_says_that_it_can_not",
     "test_purge_counts_what_has_expired_since_it_was_last_called",
     "test_a_deadline_of_a_commit_that_has_passed_leaves_no_entry",
 }
-"""A block has no entries of its own to count or to show, and is committed, not committed to."""
+"""A block has no entries of its own to count, and is committed, not committed to."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

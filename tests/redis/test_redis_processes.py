@@ -193,6 +193,17 @@ def test_a_conflict_changes_nothing(server: ServerProcess) -> None:
         assert (d["a"], d["missing"]) == (5, 1)
 
 
+def test_a_repr_is_no_read_that_a_write_conflicts_with(server: ServerProcess) -> None:
+    with kvmap.open(server.url) as d, kvmap.open(server.url) as other:
+        d["a"] = 1
+        with d.transaction():
+            assert "'a': 1" in repr(d)
+            other["a"] = 2
+            d["b"] = 3
+            assert "'b': 3" in repr(d)
+        assert dict(d) == {"a": 2, "b": 3}
+
+
 def test_a_transaction_across_partitions_names_two_keys(server: ServerProcess) -> None:
     with kvmap.open(server.url, shards=64) as d:
         with pytest.raises(ValueError, match="the keys 'a' and 'b': they"), d.transaction():
