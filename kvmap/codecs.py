@@ -33,6 +33,8 @@ class Codec:
     decode_many: Callable[[list[bytes]], list[Any]]
     may_fail: bool
     """Whether `decode` may raise for a text that is JSON."""
+    type: Any = None
+    """The type that all values have, as `make` was given it; None where any is allowed."""
 
 
 def make(
@@ -78,7 +80,7 @@ def make(
             )
         from kvmap import typed
 
-        return _one_by_one(name, *typed.functions(type))
+        return _one_by_one(name, *typed.functions(type), type=type)
     return codec if encode is None and decode is None else _hooked(codec, encode, decode)
 
 
@@ -95,14 +97,16 @@ def _extended() -> Codec:
     )
 
 
-def _one_by_one(name: str, encode: Callable[[Any], bytes], decode: Callable[[bytes], Any]) -> Codec:
+def _one_by_one(
+    name: str, encode: Callable[[Any], bytes], decode: Callable[[bytes], Any], *, type: Any
+) -> Codec:
     def encode_many(values: list[Any]) -> list[bytes]:
         return list(map(encode, values))
 
     def decode_many(texts: list[bytes]) -> list[Any]:
         return list(map(decode, texts))
 
-    return Codec(name, encode, encode_many, decode, decode_many, may_fail=True)
+    return Codec(name, encode, encode_many, decode, decode_many, may_fail=True, type=type)
 
 
 def _hooked(

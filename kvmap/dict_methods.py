@@ -25,6 +25,14 @@ class DictMethods(MutableMapping[K, V]):
         return dict(self.items())
 
     def __eq__(self, other: object) -> bool:
+        """Whether another mapping has the same entries, in any order. O(bytes of the store).
+
+        >>> import kvmap
+        >>> with kvmap.open(":memory:") as d:
+        ...     d.update(ada=1, bob=2)
+        ...     d == {"bob": 2, "ada": 1}
+        True
+        """
         if self is other:
             return True
         if not isinstance(other, Mapping):
@@ -38,6 +46,14 @@ class DictMethods(MutableMapping[K, V]):
     @overload
     def __or__(self, other: Mapping[K2, V2], /) -> dict[K | K2, V | V2]: ...
     def __or__(self, other: Any, /) -> Any:
+        """A plain dict with the entries of both; the other's win. O(bytes of the store).
+
+        >>> import kvmap
+        >>> with kvmap.open(":memory:") as d:
+        ...     d.update(ada=1, bob=2)
+        ...     d | {"bob": 3}
+        {'ada': 1, 'bob': 3}
+        """
         if not isinstance(other, (dict, DictMethods)):
             return NotImplemented
         return {**self.copy(), **other}
@@ -47,6 +63,7 @@ class DictMethods(MutableMapping[K, V]):
     @overload
     def __ror__(self, other: dict[K2, V2], /) -> dict[K | K2, V | V2]: ...
     def __ror__(self, other: Any, /) -> Any:
+        """A plain dict with the entries of both; the map's win. O(bytes of the store)."""
         if not isinstance(other, dict):
             return NotImplemented
         return {**other, **self.copy()}
@@ -56,6 +73,14 @@ class DictMethods(MutableMapping[K, V]):
     @overload
     def __ior__(self, other: Iterable[tuple[K, V]], /) -> Self: ...
     def __ior__(self, other: Any, /) -> Self:  # type: ignore[misc]
+        """As `update`: all of it is written, or nothing.
+
+        >>> import kvmap
+        >>> with kvmap.open(":memory:") as d:
+        ...     d |= {"ada": 1}
+        ...     dict(d)
+        {'ada': 1}
+        """
         self.update(other)
         return self
 

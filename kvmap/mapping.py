@@ -21,6 +21,7 @@ from kvmap.settings import (
     KEEP,
     Default,
     Keep,
+    NoDefault,
     Seconds,
     Settings,
     check_deadline,
@@ -46,7 +47,7 @@ T = TypeVar("T")
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_MISSING: Any = object()
+_MISSING: Any = NoDefault()
 _IN_PLACE = "can't be changed in place"
 _FIXED = (str, bytes, int, float, complex, tuple, frozenset, type(None))
 _FIXED_MODULES = frozenset({"datetime", "decimal", "uuid"})
@@ -58,9 +59,8 @@ class KVMap(DictMethods[K, V]):
 
     It has every method and operator of a dict, in insertion order, and raises a dict's errors.
     Keys are str, int, float, bool, None and tuples of these; values what the store's codec holds.
-    A value that is read is a copy: `edit` changes it in place. The engine's page says what each
-    operation costs; on disk `d[key]` and `d[key] = value` are O(size of the value), `key in d` is
-    O(1), `len(d)` is O(1) once all shards are read.
+    A value that is read is a copy: `edit` changes it in place. Each method says what it costs.
+    `iter(d)`, `len(d)` and all that needs every key first read the shards that were not read yet.
 
     When a write has returned, `kill -9` does not lose it. Any number of threads and tasks may use a
     map; single operations are atomic.
@@ -99,6 +99,16 @@ class KVMap(DictMethods[K, V]):
     # Reading
 
     def __getitem__(self, key: K) -> V:
+        """The key's value, as a copy. O(size of the value); one round trip on a server.
+
+        Raises KeyError where the key is not there, CorruptStoreError for a damaged record.
+
+        >>> import kvmap
+        >>> with kvmap.open(":memory:") as d:
+        ...     d["ada"] = {"visits": 1}
+        ...     d["ada"]
+        {'visits': 1}
+        """
         text = (self._blocks.view() if self._open_blocks else self._engine).get(key)
         if text is None:
             return self._missing(key)
@@ -134,6 +144,16 @@ class KVMap(DictMethods[K, V]):
         raise KeyError(key)
 
     def __contains__(self, key: object) -> bool:
+        """Whether the key is there and has not expired. O(1); one round trip on a server.
+
+        Raises TypeError for an unhashable key.
+
+        >>> import kvmap
+        >>> with kvmap.open(":memory:") as d:
+        ...     d["ada"] = 1
+        ...     "ada" in d, "bob" in d
+        (True, False)
+        """
         if key in (self._blocks.view() if self._open_blocks else self._engine):
             return True
         if self._promised is not None:
@@ -183,11 +203,30 @@ class KVMap(DictMethods[K, V]):
         return {key: self._value(key, text) for key, text in found}
 
     def __len__(self) -> int:
+        """The number of entries that have not expired. O(1) once all shards are read.
+
+        >>> import kvmap
+        >>> with kvmap.open(":memory:") as d:
+        ...     d.update(ada=1, bob=2)
+        ...     len(d)
+        2
+        """
         return len(self._blocks.view() if self._open_blocks else self._engine)
 
     # Iteration
 
     def __iter__(self) -> Iterator[K]:
+        """The keys, in the order they were inserted. O(n); reads no values.
+
+        Raises RuntimeError where an entry is inserted or deleted meanwhile, as a dict does; on a server
+        others may write.
+
+        >>> import kvmap
+        >>> with kvmap.open(":memory:") as d:
+        ...     d.update(bob=2, ada=1)
+        ...     list(d)
+        ['bob', 'ada']
+        """
         state = self._blocks.view()
         done = None
         if state.next_deadline < INF:
@@ -195,6 +234,14 @@ class KVMap(DictMethods[K, V]):
         return iteration.keys(state, done=done)
 
     def __reversed__(self) -> Iterator[K]:
+        """The keys, the newest first. Otherwise as `iter(d)`.
+
+        >>> import kvmap
+        >>> with kvmap.open(":memory:") as d:
+        ...     d.update(bob=2, ada=1)
+        ...     list(reversed(d))
+        ['ada', 'bob']
+        """
         return iteration.keys(self._blocks.view(), reverse=True)
 
     def _iterate(self, reverse: bool) -> Iterator[tuple[K, V]]:
@@ -260,6 +307,24 @@ class KVMap(DictMethods[K, V]):
     # Writing one entry
 
     def __setitem__(self, key: K, value: V) -> None:
+        """Store a value, with the store's default time to live. Atomic.
+
+        When it returns, `kill -9` does not lose it; with `sync=True`, neither does a power cut. An entry
+        that is there keeps its place in the order, but not its deadline: see `set`. O(size of the value);
+        with `sync=True` one disk sync; one round trip on a server.
+
+        Raises TypeError or ValueError, naming the place in the value, for what the codec can't hold,
+        TypeError for another type of key, LimitError beyond a limit, OSError where the disk is full; then
+        nothing is changed.
+
+        >>> import kvmap
+        >>> with kvmap.open(":memory:") as d:
+        ...     d["ada"] = 1
+        ...     d["bob"] = {1, 2}
+        Traceback (most recent call last):
+            ...
+        TypeError: value: set is not JSON; codec="extended" keeps it
+        """
         text = self._encode(value)
         if type(key) is not str or self._checks_entry:
             key = self._checked(key, text)
@@ -463,6 +528,17 @@ class KVMap(DictMethods[K, V]):
     # Removing entries
 
     def __delitem__(self, key: K) -> None:
+        """Remove an entry. Atomic. O(size of the key); with `sync=True` one disk sync.
+
+        Raises KeyError where the key is not there.
+
+        >>> import kvmap
+        >>> with kvmap.open(":memory:") as d:
+        ...     d["ada"] = 1
+        ...     del d["ada"]
+        ...     len(d)
+        0
+        """
         if not (self._blocks.writer() if self._open_blocks else self._engine).delete(key):
             self._was_missing(key)
             raise KeyError(key)
@@ -677,7 +753,13 @@ class KVMap(DictMethods[K, V]):
 
     @property
     def in_block(self) -> bool:
-        """Whether the caller is inside a transaction or an edit of this map. O(1)."""
+        """Whether the caller is inside a transaction or an edit of this map. O(1).
+
+        >>> import kvmap
+        >>> with kvmap.open(":memory:") as d, d.transaction():
+        ...     d.in_block
+        True
+        """
         return self._blocks.mine() is not None
 
     def edit(self, key: K, default: V = _MISSING) -> Edit[V]:
@@ -772,7 +854,7 @@ class KVMap(DictMethods[K, V]):
           results. It is needed, or `key`, for a function that uses variables of a function around
           it: the key does not hold them, and they would have to be the same in every run.
         - `type`: the type of the results, as for `kvmap.open`, so that a dataclass or a model comes
-          back as one. The map itself has none then.
+          back as one. The map itself has none then: else memoize raises ValueError.
 
         The decorated function has `refresh(*arguments)`, `forget(*arguments)`, `forget_all()`,
         `key(*arguments)` and `cache_info()`. `@staticmethod`, `@classmethod` and `@property` go above
@@ -797,6 +879,12 @@ class KVMap(DictMethods[K, V]):
         """
         from kvmap.memoize import Memoize
 
+        if type is not None and self._codec.type is not None:
+            own, wanted = (getattr(each, "__name__", each) for each in (self._codec.type, type))
+            raise ValueError(
+                f"this map was opened with type={own}, so it holds no other values; leave type out of "
+                f"memoize where the results are of type {own}, or use another map for results of {wanted}"
+            )
         decorator = Memoize(self, ttl=ttl, key=key, ignore=ignore, version=version, type=type)
         return decorator if function is None else decorator(function)
 
@@ -881,7 +969,13 @@ class KVMap(DictMethods[K, V]):
 
     @property
     def settings(self) -> Settings:
-        """Limits, default ttl, codec and eviction, as kept in the store."""
+        """What the store keeps about itself: limits, ttl (seconds), codec, evict. O(1).
+
+        >>> import kvmap
+        >>> with kvmap.open(":memory:", ttl=60) as d:
+        ...     d.settings.ttl, d.settings.codec, d.settings.limits.entries
+        (60.0, 'json', None)
+        """
         return self._engine.settings
 
     def configure(
@@ -907,7 +1001,7 @@ class KVMap(DictMethods[K, V]):
         self._use(settings)
 
     def refresh(self) -> None:
-        """Move a snapshot to the store's present state; any other map is always there.
+        """Move a snapshot to the store's present state; does nothing on any other map.
 
         O(bytes written since). See `kvmap.snapshot`.
 
@@ -938,7 +1032,13 @@ class KVMap(DictMethods[K, V]):
 
     @property
     def path(self) -> Path:
-        """The store's directory. Raises ValueError where the store has none."""
+        """The store's directory, as an absolute path. Raises ValueError where the store has none.
+
+        >>> import kvmap
+        >>> with kvmap.open() as d:
+        ...     sorted(each.name for each in d.path.iterdir())
+        ['kvmap.json', 'lock', 'shards']
+        """
         path = self._engine.path
         if path is None:
             raise ValueError(f"{self._engine.name} has no directory")
@@ -946,7 +1046,13 @@ class KVMap(DictMethods[K, V]):
 
     @property
     def name(self) -> str:
-        """The store's path, or its URL without a password, or ":memory:"."""
+        """The store's path, or its URL without a password, or ":memory:".
+
+        >>> import kvmap
+        >>> with kvmap.open(":memory:") as d:
+        ...     d.name
+        ':memory:'
+        """
         return self._engine.name
 
     # Closing
@@ -996,7 +1102,15 @@ class KVMap(DictMethods[K, V]):
 
     @property
     def closed(self) -> bool:
-        """Whether the map was closed, or belongs to the process this one was forked from."""
+        """Whether the map was closed, or belongs to the process this one was forked from.
+
+        >>> import kvmap
+        >>> with kvmap.open(":memory:") as d:
+        ...     d.closed
+        False
+        >>> d.closed
+        True
+        """
         return self._engine.closed
 
     def __enter__(self) -> Self:

@@ -36,8 +36,25 @@ DEFAULT: Final = Default()
 """An option that was left out: what the store keeps stays as it is."""
 
 
+class NoDefault:
+    """The type of a default that was left out, so that its repr reads well in a signature."""
+
+    def __repr__(self) -> str:
+        return "<no default>"
+
+
 class Keep:
-    """The type of `KEEP`."""
+    """`kvmap.KEEP`, the one object of this class, is a ttl: an entry that is there keeps its deadline.
+
+    A new entry gets the store's default. `set`, `set_many` and `incr` take it.
+
+    >>> import kvmap
+    >>> with kvmap.open(":memory:") as d:
+    ...     d.set("token", "s3cr3t", ttl=3600)
+    ...     d.set("token", "n3w", ttl=kvmap.KEEP)
+    ...     round(d.ttl("token"))
+    3600
+    """
 
     def __repr__(self) -> str:
         return "kvmap.KEEP"

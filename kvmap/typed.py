@@ -111,7 +111,7 @@ def _library(kind: Any, name: str) -> _Library:
     if refused:
         raise TypeError(f"type={name} has no JSON that could be read again; {'; '.join(refused)}")
     raise ImportError(
-        f"type={name} needs msgspec (pip install 'kvmap[types]'), or pydantic for its models"
+        f"type={name} needs msgspec (pip install msgspec), or pydantic for its models"
     )
 
 

