@@ -7,6 +7,7 @@ step.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 
 from kvmap import keys
@@ -38,6 +39,10 @@ class Loading:
     ) -> None:
         """`closed_seq`: the highest sequence number of the shards that the last close vouches for."""
         self._closed_seq = closed_seq
+        self._counts: Counter[int] = Counter()
+        """Entries of each shard, as the hint file has named them."""
+        self._counted_at = -1
+        """How many entries had expired when these were counted."""
         self._index = index
         self._shards = shards
         self._turn = turn
@@ -159,8 +164,13 @@ class Loading:
     def _agrees(self, shard: Shard, found: dict[Key, Entry]) -> bool:
         """Whether the hint file has named the entries that the shard's file holds."""
         entries = self._index.entries
-        mine = sum([unpack_shard(entry)[0] == shard.number for entry in entries.values()])
-        return mine == len(found) and all(entries.get(key) == entry for key, entry in found.items())
+        if self._counted_at != self._index.expired:
+            # In one pass for all shards. Of those that are not parsed, entries go by expiry alone.
+            self._counted_at = self._index.expired
+            self._counts = Counter([unpack_shard(entry)[0] for entry in entries.values()])
+        return self._counts[shard.number] == len(found) and all(
+            entries.get(key) == entry for key, entry in found.items()
+        )
 
     def _load_all(self, progress: Progress | None) -> None:
         index = self._index
@@ -185,6 +195,7 @@ class Loading:
         else:
             self._steps.current = Reload(index)
             index.hint = found.coverage
+            self._counted_at = -1
             # What was found expired so far is in the hint file, and found again.
             index.expired = index.unseen = 0
             index.refill(found.entries)

@@ -13,6 +13,7 @@ from kvmap.disk.records import UNTIMED, Entry, deadline, place, unpack_value
 from kvmap.disk.shards import Shards
 from kvmap.disk.steps import Steps
 from kvmap.disk.tuning import Tuning
+from kvmap.errors import CorruptStoreError
 from kvmap.keys import Key
 from kvmap.turn import Turn
 
@@ -82,11 +83,18 @@ class Reader:
 
     def keys(self, *, reverse: bool) -> Iterator[list[Key]]:
         """The keys in the map's order, in pages."""
+        try:
+            # From the shards, for whoever reads the values must find them.
+            self._loading.parse_all()
+        except CorruptStoreError:
+            # The hint file may name the keys all the same, for whoever reads what is whole.
+            self._loading.load_in_order()
         pages = self._pages(reverse, _Pages(self._tuning))
         return ([key for key, _ in page] for page in pages)
 
     def items(self, *, reverse: bool) -> Iterator[tuple[list[Key], list[bytes]]]:
         """The entries in the map's order, in pages."""
+        self._loading.parse_all()
         size = _Pages(self._tuning)
         return self._items(self._pages(reverse, size), size)
 
@@ -119,8 +127,6 @@ class Reader:
                         yield [key], [text]
 
     def _pages(self, reverse: bool, size: _Pages) -> Iterator[list[Pair]]:
-        # Keys come from the shards, for whoever reads their values must find them.
-        self._loading.parse_all()
         self.sweep()
         self._check_open()
         items = self._index.entries.items()
