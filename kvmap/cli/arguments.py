@@ -297,6 +297,8 @@ class Command(Parser):
         finally:
             self._mixing = False
         if others:
+            # Keys behind a wrong option are among them.
+            others = [word for word in others if word.startswith("-")] or others
             self.error(f"unrecognized arguments: {' '.join(others)}")
         return found, others
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import fnmatch
+import json
 import re
+import shlex
 import sys
 from argparse import Namespace
 from collections.abc import Iterator
@@ -30,8 +32,16 @@ def from_text(text: str, as_json: bool) -> Key:
     try:
         return keys.plain(keys.from_json(decode(text.encode("utf-8", "surrogateescape"))))
     except ValueError as error:
-        hint = "" if text.startswith('"') else f"; with -k a str is written '\"{text:.60}\"'"
-        raise Refused(f"key {text!r:.80}: {error}{hint}") from None
+        raise Refused(f"key {text!r:.80}: {error}{_as_json(text)}") from None
+
+
+def _as_json(text: str) -> str:
+    """How to write what a user seems to mean by a text that is no JSON."""
+    if text.startswith('"'):
+        return ""
+    if text.startswith("("):
+        return "; with -k a tuple is an array, such as '[\"ada\", 2]'"
+    return f"; with -k a str is written {shlex.quote(json.dumps(text[:60], ensure_ascii=False))}"
 
 
 def to_text(key: Key, as_json: bool = False) -> str:

@@ -110,7 +110,10 @@ def _target(args: Namespace, codec: str) -> KVMap[Any, Any]:
         return open_to_write(args.store, args.timeout, new=True, codec=args.codec or codec)
     if args.codec not in (None, d.settings.codec):
         d.close()
-        raise Refused(f"{shown(args.store)} was made with --codec {d.settings.codec}")
+        raise Refused(
+            f"{shown(args.store)} was made with --codec {d.settings.codec}, and keeps it; name a new "
+            "store, or leave --codec out"
+        )
     return d
 
 
@@ -138,7 +141,9 @@ def _kind(source: str) -> str:
     if os.path.isdir(source):
         if os.path.exists(os.path.join(source, "kvmap.json")):
             return "kvmap"
-        if os.path.exists(os.path.join(source, "cache.db")):
+        from kvmap.moving.diskcaches import is_diskcache
+
+        if is_diskcache(source):
             raise Refused(f"{source} is a diskcache directory; load it with --from diskcache")
         raise Refused(f"{source} is a directory, but no store that is known")
     ending = os.path.splitext(source)[1].lower()
@@ -146,6 +151,11 @@ def _kind(source: str) -> str:
         return ending[1:]
     if ending in (".db", ".sqlite", ".sqlite3") and os.path.exists(source):
         raise Refused(f"{source} may hold pickles; say what it is: --from sqlitedict or shelve")
+    if source != "-" and not os.path.exists(source):
+        from kvmap.moving.shelves import is_shelf
+
+        if is_shelf(source):
+            raise Refused(f"{source} is a shelve store; load it with --from shelve")
     return "auto"
 
 

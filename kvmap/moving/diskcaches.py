@@ -31,8 +31,7 @@ class DiskCache(Source):
     """
 
     def __init__(self, path: str) -> None:
-        own = os.path.join(path, "cache.db")
-        files = [own] if os.path.exists(own) else sorted(map(str, Path(path).glob("*/cache.db")))
+        files = _files(path)
         if not files:
             os.stat(path)  # raises where there is nothing at all
             raise SourceError(f"{path} is no diskcache directory: there is no cache.db in it")
@@ -74,6 +73,17 @@ class DiskCache(Source):
     def close(self) -> None:
         for _, file in self._files:
             file.close()
+
+
+def _files(path: str) -> list[str]:
+    """The database of a Cache or an Index, or those of a FanoutCache's shards."""
+    own = os.path.join(path, "cache.db")
+    return [own] if os.path.exists(own) else sorted(map(str, Path(path).glob("*/cache.db")))
+
+
+def is_diskcache(path: str) -> bool:
+    """Whether it looks like a diskcache directory."""
+    return bool(_files(path))
 
 
 def _is_json_disk(file: sqlite3.Connection) -> bool:

@@ -19,8 +19,8 @@ class Shelf(Source):
     pickled = True
 
     def __init__(self, path: str) -> None:
-        for name in (path, os.path.splitext(path)[0]):
-            if dbm.whichdb(name):
+        for name in (path, os.path.splitext(path)[0]):  # it may be the path of one of its files
+            if is_shelf(name):
                 break
         else:
             os.stat(path)  # raises where there is nothing at all
@@ -39,3 +39,8 @@ class Shelf(Source):
 
     def close(self) -> None:
         self._shelf.close()
+
+
+def is_shelf(path: str) -> bool:
+    """Whether it looks like a shelve store's name as `shelve.open` takes it."""
+    return bool(dbm.whichdb(path))

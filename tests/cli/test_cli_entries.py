@@ -72,6 +72,9 @@ def test_keys_are_str_unless_said_otherwise(run: Run, store: Path) -> None:
         assert (code, out) == (2, "")
         assert key in err
     assert "with -k a str is written '\"nope\"'" in run("get", "s", "nope", "-k").err
+    err = run("get", "s", '("a", 1)', "-k").err
+    assert "with -k a tuple is an array, such as '[\"ada\", 2]'" in err
+    assert r"""with -k a str is written '"a\"b"'""" in run("get", "s", 'a"b', "-k").err
 
 
 def test_options_may_stand_anywhere(run: Run, store: Path) -> None:

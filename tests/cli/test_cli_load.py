@@ -202,6 +202,33 @@ def test_load_from_other_libraries(run: Run, tmp_path: Path, kind: str) -> None:
     assert run("get", "s", "ada").out == '{"visits":1}\n'
 
 
+def test_what_may_hold_pickles_is_recognized_in_its_other_shapes(run: Run, tmp_path: Path) -> None:
+    diskcache = pytest.importorskip("diskcache")
+    with diskcache.FanoutCache(str(tmp_path / "fan"), shards=2) as fan:
+        fan["ada"] = 1
+    with shelve.open(str(tmp_path / "shelf")) as shelf:  # its files have endings
+        shelf["ada"] = 1
+    for name, kind in (("fan", "diskcache"), ("shelf", "shelve")):
+        code, _, err = run("load", "s", name)
+        assert (code, not (tmp_path / "s").exists()) == (2, True)
+        assert f"load it with --from {kind}" in err
+    assert run("load", "s", "fan", "--from", "diskcache").code == 0
+    assert run("get", "s", "ada").out == "1\n"
+
+
+def test_another_codec_than_the_stores_says_what_to_do(run: Run, tmp_path: Path) -> None:
+    with shelve.open(str(tmp_path / "shelf")) as shelf:
+        shelf["ada"] = b"1"
+    err = run("load", "s", "shelf", "--from", "shelve").err
+    assert "a store made with --codec extended keeps it" in err
+    code, _, err = run("load", "s", "shelf", "--from", "shelve", "--codec", "extended")
+    assert code == 2
+    assert (
+        "s was made with --codec json, and keeps it; name a new store, or leave --codec out" in err
+    )
+    assert run("load", "new", "shelf", "--from", "shelve", "--codec", "extended").code == 0
+
+
 def test_load_from_tinydb(run: Run, tmp_path: Path) -> None:
     (tmp_path / "db.json").write_text('{"_default": {"1": {"name": "Ada"}}, "jobs": {"7": {}}}')
 

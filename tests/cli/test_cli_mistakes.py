@@ -119,6 +119,11 @@ def test_wrong_use(run: Run, arguments: list[str], usage: str) -> None:
     assert f"\n{usage}: error: " in err
 
 
+def test_only_what_is_wrong_is_called_unrecognized(run: Run, store: Path) -> None:
+    assert run("get", "s", "--rw", "ada").err.endswith("error: unrecognized arguments: --rw\n")
+    assert run("ls", "s", "a", "b").err.endswith("error: unrecognized arguments: b\n")
+
+
 def test_newer_format(run: Run, store: Path) -> None:
     manifest = store / "kvmap.json"
     manifest.write_bytes(manifest.read_bytes().replace(b'"format":1', b'"format":99'))
