@@ -10,7 +10,10 @@ from kvmap.engine import INF
 from kvmap.keys import Key
 
 _Item = tuple[float, int, Key]
-"""A deadline, the entry's place in the map's order (so that keys are never compared), the key."""
+"""A deadline, the entry's place in the map's order, the key.
+
+Keys are compared where two entries have one deadline and one place, which only forged files have.
+"""
 
 
 class Deadlines:
@@ -31,7 +34,7 @@ class Deadlines:
         return len(self._heap)
 
     def push(self, deadline: float, place: int, key: Key) -> None:
-        """Add a deadline. O(log n)."""
+        """Add a deadline. O(log n). Raises TypeError where keys that can't be compared are."""
         self.soonest = min(self.soonest, deadline)
         heappush(self._heap, (deadline, place, key))
 
@@ -53,7 +56,7 @@ class Deadlines:
                 waiting += (2 * at + 1, 2 * at + 2)
 
     def rebuild(self, items: Iterable[Any]) -> None:
-        """Hold these deadlines alone, each a tuple as `push` takes it. O(n)."""
+        """Hold these deadlines alone, each a tuple as `push` takes it. O(n). Raises as `push`."""
         heap = list(items)
         heapify(heap)
         soonest = heap[0][0] if heap else INF

@@ -140,7 +140,10 @@ class Loading:
             if table.timed:
                 for key, entry in found.items():
                     if len(entry) > UNTIMED:
-                        index.deadlines.push(deadline(entry), place(entry), key)
+                        try:
+                            index.deadlines.push(deadline(entry), place(entry), key)
+                        except TypeError:
+                            raise CorruptStoreError(shard.path, span(entry)[0], TIED) from None
             with index.gate:
                 index.entries.update(found)
                 index.ordered = False
@@ -199,15 +202,17 @@ class Loading:
             # What was found expired so far is in the hint file, and found again.
             index.expired = index.unseen = 0
             index.refill(found.entries)
-            index.deadlines.rebuild(
-                [
+            timed = found.entries.items() if found.timed else ()
+            try:
+                index.deadlines.rebuild(
                     (deadline(entry), place(entry), key)
-                    for key, entry in found.entries.items()
+                    for key, entry in timed
                     if len(entry) > UNTIMED
-                ]
-                if found.timed
-                else []
-            )
+                )
+            except TypeError:  # a forged one has two entries with one place
+                index.reload()
+                self._steps.current = before
+                return False
             for shard, live in zip(self._shards.all, found.live, strict=True):
                 shard.live = live
                 shard.loaded = True

@@ -235,7 +235,7 @@ def stored(lines: list[bytes]) -> Disk:
     return disk
 
 
-def record(key: str, seq: int, **fields: Any) -> bytes:
+def record(key: Any, seq: int, **fields: Any) -> bytes:
     return sealed(orjson.dumps({"key": key, "seq": seq} | fields)[:-1])
 
 
@@ -262,6 +262,17 @@ def test_two_entries_with_one_place_in_the_order() -> None:
         assert list(d.items()) == [("ada", 1), ("bob", 2), ("dan", 4), ("cyd", 3)]
         d.set("eve", 5, ttl=60)
         check(d, disk)
+
+
+def test_one_place_and_one_deadline_for_keys_that_can_not_be_compared() -> None:
+    """A TypeError came out, for the heap of deadlines compares the keys then."""
+    timed = {"first": 1, "expires": 2_000_000_000.5}
+    disk = stored([record("ada", 3, **timed, value=1), record(7, 4, **timed, value=2)])
+    with open_on(disk.copy()) as d, pytest.raises(kvmap.CorruptStoreError, match="place in the"):
+        d.get("ada")
+    assert disk_engine.repair("/store", fs=disk).renumbered == 1
+    with open_on(disk) as d:
+        assert dict(d) == {"ada": 1, 7: 2}
 
 
 def test_a_place_that_a_repair_makes_two_entries_have() -> None:
