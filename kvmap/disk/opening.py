@@ -72,6 +72,7 @@ class Home:
     def finish_emptying(self) -> None:
         """Remove the files of a store whose manifest says that it is being emptied."""
         self.ownership.check()
+        self.folder.sync()  # else a power cut may bring back a manifest that knows the files
         for name in self.shards.names():
             if _SHARD_FILE.fullmatch(name):
                 self.shards.remove(name)

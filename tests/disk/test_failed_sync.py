@@ -6,6 +6,7 @@ import errno
 import random
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import count, islice
 from typing import Any
 
@@ -249,6 +250,40 @@ def test_a_batch_whose_sync_fails_is_done_or_not_after_a_kill_and_a_power_cut(
         assert left(disk) == expected
         d.close()
         assert left(disk) == expected
+        if not failed:
+            break
+
+
+@pytest.mark.parametrize("times", [1, 2, 1000], ids=["once", "twice", "from then on"])
+def test_no_file_goes_before_it_is_on_disk_that_the_store_is_emptied(times: int) -> None:
+    """The manifest said so, but its name was not synced: files that the older one knows were lost."""
+    chance = random.Random(times)
+    for at in count():
+        disk, syncs = made(), count()
+        d = open_on(disk, tuning=SMALL)
+        before = contents(d)
+        d["key 7"] = [7] * 3  # the manifest says that the store is in use
+        failed = False
+
+        def fails(call: str) -> bool:
+            nonlocal failed
+            found = at <= next(syncs) < at + times
+            failed = failed or found
+            return found
+
+        def look(call: str) -> None:
+            for choice in (None, *choices(chance, disk.moment + 1, 5)):
+                with open_on(disk.copy(choice), tuning=SMALL) as left:
+                    assert contents(left) in (before, []), (at, call)
+
+        disk.sync_fails, disk.happened = fails, look
+        with suppress(OSError):
+            d.clear()
+        assert contents(d) in (before, [])
+        disk.sync_fails, disk.happened = lambda call: False, lambda call: None
+        d.clear()
+        d.close()
+        assert left(disk) == {}
         if not failed:
             break
 
