@@ -9,6 +9,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 import zlib
 from pathlib import Path
 from typing import Any
@@ -66,11 +67,18 @@ def test_the_python_blocks_run_one_after_the_other(tmp_path: Path) -> None:
     assert shown.startswith(blocks("")[0])  # the first block's output is below it
 
 
-def test_the_console_commands_work_on_the_store_of_the_first_block(tmp_path: Path) -> None:
+def without_times(shown: str) -> str:
+    """What a command shows, but for what depends on the moment; so do checksums of deadlines."""
+    shown = re.sub(r'"expires":[\d.]+(.*)"crc":"\w{8}"', r'"expires":0\1"crc":""', shown)
+    return re.sub(r"\b(\d+h)?\d+m(\d+s)?\b", "TIME", shown)
+
+
+def test_the_console_commands_show_what_is_below_them(tmp_path: Path) -> None:
+    """On the store of the first block; where nothing is below one, nothing is said of it."""
     run_python(blocks("python")[0], tmp_path)
-    commands = re.findall(r"^\$ (.*)$", "\n".join(blocks("console")), re.M)
-    assert len(commands) >= 4
-    for command in commands:
+    commands = re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", "".join(blocks("console")), re.M)
+    assert [bool(shown) for _, shown in commands] == [True, False, True]
+    for command, shown in commands:
         kvmap_command = f'kvmap() {{ {shlex.quote(sys.executable)} -m kvmap "$@"; }}'
         ran = subprocess.run(
             ["bash", "-c", f"{kvmap_command}; {command}"],
@@ -82,7 +90,8 @@ def test_the_console_commands_work_on_the_store_of_the_first_block(tmp_path: Pat
             timeout=60,
             check=False,
         )
-        assert ran.returncode == 0, f"{command}: {ran.stderr}"
+        assert (ran.returncode, ran.stderr) == (0, ""), command
+        assert without_times(ran.stdout) == without_times(shown), command
 
 
 SAMPLES = [*PAGES, *sorted((ROOT / "kvmap").rglob("*.py"))]
@@ -98,21 +107,61 @@ def test_sample_records_have_right_checksums(page: Path) -> None:
         assert f"{zlib.crc32(record.encode()):08x}" == crc, record
 
 
-@pytest.mark.parametrize("page", PAGES, ids=page_id)
-def test_relative_links_lead_to_files(page: Path) -> None:
+REPOSITORY = "https://github.com/kvmap/kvmap"
+OF_OURS = re.compile(
+    rf"{REPOSITORY}/(?:blob|tree)/main/(.*)|https://raw.githubusercontent.com/kvmap/kvmap/main/(.*)"
+)
+
+
+def links(page: Path) -> list[str]:
     text = re.sub(r"^```.*?^```$", "", page.read_text("utf-8"), flags=re.M | re.S)
-    links = re.findall(r"\]\(([^)\s]+)\)", text)
-    for link in links:
-        if "://" in link:
-            continue
+    return re.findall(r"\]\(([^)\s]+)\)", text) + re.findall(r'(?:src|href)="([^"]+)"', text)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
+def test_links_lead_to_files(page: Path) -> None:
+    """Absolute ones to the repository too, by the place that the file has in it."""
+    for link in links(page):
         path, _, heading = link.partition("#")
-        target = page.parent / path if path else page
+        if "://" not in link:
+            target = page.parent / path if path else page
+        elif ours := OF_OURS.fullmatch(path):
+            target = ROOT / (ours[1] or ours[2])
+        else:
+            assert link in (REPOSITORY, f"{REPOSITORY}/issues"), link
+            continue
         assert target.exists(), link
         if heading:
             headings = re.findall(r"^#+ (.*)$", target.read_text("utf-8"), re.M)
             assert heading in [
                 re.sub(r"[^\w -]", "", h).lower().replace(" ", "-") for h in headings
             ]
+
+
+def test_links_of_the_readme_are_right_on_a_package_index() -> None:
+    """There it stands alone, so all of them are absolute; they are those of the project's metadata."""
+    assert len(links(ROOT / "README.md")) > 10
+    assert [link for link in links(ROOT / "README.md") if "://" not in link] == []
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    urls = project["urls"]
+    assert urls["Repository"] == REPOSITORY
+    assert urls["Issues"] == f"{REPOSITORY}/issues"
+    changelog = OF_OURS.fullmatch(urls["Changelog"])
+    assert changelog is not None
+    assert (ROOT / changelog[1]).is_file()
+
+
+def test_every_page_can_be_reached_from_the_readme() -> None:
+    reached, todo = {ROOT / "README.md"}, [ROOT / "README.md"]
+    while todo:
+        page = todo.pop()
+        for link in links(page):
+            ours = OF_OURS.fullmatch(link.partition("#")[0])
+            target = (ROOT / (ours[1] or ours[2]) if ours else page.parent / link).resolve()
+            if target.suffix == ".md" and target.is_file() and target not in reached:
+                reached.add(target)
+                todo.append(target)
+    assert {page.resolve() for page in PAGES} <= reached
 
 
 @pytest.mark.parametrize("section", TABLES, ids=[each.splitlines()[0] for each in TABLES])
