@@ -1,5 +1,6 @@
 """What kvmap and other dicts on disk do, also in failures, found by trying it. Prints Markdown.
 
+    pip install '.[test]'
     python examples/compare.py                      beside the peers that are installed
     python examples/compare.py --only kvmap,shelve
     python examples/compare.py --json               the same, as JSON

@@ -1,5 +1,6 @@
 """How often each cache has what is asked for, at the same number of entries.
 
+    pip install '.[bench]'
     python examples/eviction.py
     python examples/eviction.py --quick --svg hits.svg
 

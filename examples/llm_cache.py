@@ -1,5 +1,6 @@
 """Keep the answers of a language model, so that each question is paid for once.
 
+    pip install '.[types]'
     python examples/llm_cache.py
 
 The answers are typed, expire after a week, and make room for each other at a bound. Tasks that ask
@@ -19,6 +20,7 @@ import tempfile
 import threading
 import time
 import urllib.request
+from contextlib import suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -85,9 +87,10 @@ class Handler(BaseHTTPRequestHandler):
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         text = f"{asked['question']} That depends ({self.server.asked})."
         answer = {"text": text, "model": asked["model"], "tokens": len(text.split())}
-        self.send_response(200)
-        self.end_headers()
-        self.wfile.write(json.dumps(answer).encode())
+        with suppress(ConnectionError):  # the program that has asked may have been killed
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(json.dumps(answer).encode())
 
     def log_message(self, *_: object) -> None:
         """Write no log."""

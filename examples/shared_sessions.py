@@ -1,5 +1,6 @@
 """The service of web_service.py in two processes, or on two machines, with one map of sessions.
 
+    pip install '.[redis]'
     python examples/shared_sessions.py [URL [PORT ...]]
 
     curl -c jar -d name=ada http://127.0.0.1:8000/login
@@ -7,7 +8,7 @@
     curl -b jar http://127.0.0.1:8000/
 
 URL is redis://localhost:6379/0/sessions by default, the ports are 8000 and 8001. It needs a server of
-Redis or Valkey, and the extra `redis`. Two things differ from the service of one process. The map's
+Redis or Valkey. Two things differ from the service of one process. The map's
 path is a URL. A transaction does not wait for one of another process: where two change the same
 session, the later raises ConflictError, and this service runs it again. Stop it with Ctrl-C or
 SIGTERM.

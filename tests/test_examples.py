@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import tomllib
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
@@ -182,6 +183,19 @@ def test_every_example_is_tested() -> None:
     tested = {script.split()[0] for script in OUTPUT} | ELSEWHERE
 
     assert tested == {path.name for path in EXAMPLES.glob("*.py")}
+
+
+def test_each_script_says_how_to_install_what_it_needs() -> None:
+    page = (EXAMPLES / "README.md").read_text()
+    rows = re.findall(r"^\| \[`(\w+\.py)`\].*?\| `?(\w*)`? ?\|$", page, re.MULTILINE)
+    assert {name for name, _ in rows} == {path.name for path in EXAMPLES.glob("*.py")}
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
+    for name, extra in rows:
+        if extra and not name.startswith("benchmark"):  # these leave out what is missing
+            assert extra in extras
+            assert f"pip install '.[{extra}]'" in (EXAMPLES / name).read_text()[:300], name
 
 
 def test_compare_finds_what_the_page_says_of_kvmap(

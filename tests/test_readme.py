@@ -173,6 +173,7 @@ def test_each_call_that_takes_anothers_place_works(
         **{name: getattr(kvmap, name) for name in kvmap.__all__ if name.endswith("Error")},
         "kvmap": kvmap,
         "shutil": __import__("shutil"),
+        "uuid4": __import__("uuid").uuid4,
         **{"key": "ada", "value": {"visits": 1}, "default": None, "items": {"bob": 1}},
     }
     cells = re.findall(r"^\| .* \| (.*) \|$", section, re.M)
@@ -198,6 +199,49 @@ def test_each_call_that_takes_anothers_place_works(
                 raise AssertionError(f"{code} does not work") from error
     finally:
         names["d"].close()
+
+
+def test_the_program_that_moves_objects_runs(tmp_path: Path) -> None:
+    pytest.importorskip("diskcache")
+    pytest.importorskip("msgspec")
+    models = "from dataclasses import dataclass\n\n@dataclass\nclass User:\n    name: str\n"
+    (tmp_path / "models.py").write_text(models)
+    made = (
+        "from diskcache import Cache",
+        "from models import User",
+        "old = Cache('old_users')",
+        "old.set('ada', User('Ada'), expire=1000)",
+        "old['bob'] = User('Bob')",
+        "old.set('eve', User('Eve'), expire=-1)",
+        "old.close()",
+    )
+    run_python("\n".join(made), tmp_path)
+    (code,) = re.findall(r"^```python\n(.*?)^```$", MOVING, re.M | re.S)
+    run_python(code, tmp_path)
+    with kvmap.open(tmp_path / "users", "r") as d:
+        assert dict(d) == {"ada": {"name": "Ada"}, "bob": {"name": "Bob"}}
+        assert 900 < (d.ttl("ada") or 0) <= 1000
+        assert d.ttl("bob") is None
+
+
+def test_kept_results_of_diskcache_are_found_as_the_page_says(tmp_path: Path) -> None:
+    diskcache = pytest.importorskip("diskcache")
+    with diskcache.Cache(str(tmp_path / "old")) as old:
+
+        @old.memoize(name="area")
+        def area(width: int, height: int) -> int:
+            return width * height
+
+        area(2, 3)
+    from kvmap.moving.diskcaches import DiskCache
+    from kvmap.moving.loading import load
+
+    (memoize,) = re.findall(r"`@(d\.memoize\(key=.*?\)\))`", MOVING)
+    with kvmap.open(":memory:") as d:
+        with DiskCache(str(tmp_path / "old")) as source:
+            load(d, source)
+        found = eval(memoize, {"d": d})(area.__wrapped__)
+        assert (found(2, 3), found.cache_info().hits) == (6, 1)
 
 
 def test_the_table_of_tags_is_the_codecs_own() -> None:
