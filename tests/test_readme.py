@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import json
 import os
 import pydoc
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -94,6 +96,70 @@ def test_the_console_commands_show_what_is_below_them(tmp_path: Path) -> None:
         assert without_times(ran.stdout) == without_times(shown), command
 
 
+COMMANDS = [
+    pytest.param(command, id=f"{page_id(page)} {command}")
+    for page in PAGES
+    for line in re.findall(
+        r"^ {4}((?:kvmap|python|pip|bash|jq|\.venv|python3)[ /].*)$", page.read_text("utf-8"), re.M
+    )
+    for command in line.partition("   #")[0].split(" && ")
+]
+SCRIPTS = "".join(each.read_text("utf-8") for each in (ROOT / "examples").rglob("*.py"))
+EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"][
+    "optional-dependencies"
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_of_the_pages_name_what_is_there(command: str) -> None:
+    """Programs, options, files and extras; other tests run the programs."""
+    program, *arguments = shlex.split(command)
+    options = [each for each in arguments if each.startswith("--")]
+    if program == "kvmap":
+        parser().parse_args(arguments)
+    elif arguments[:2] == ["-m", "pytest"]:
+        for each in arguments[2:]:
+            assert each[0] == "-" or not each.endswith(".py") or (ROOT / each).is_file()
+        assert options in ([], ["--long"])
+    elif "install" in arguments:
+        for extra in re.findall(r"\[(.*)\]", command):
+            assert extra in EXTRAS
+        assert "kvmap" not in command  # there is no release to install
+    elif program == "python":
+        assert (ROOT / arguments[0]).is_file()
+        for each in options:
+            assert f'"{each}"' in SCRIPTS
+    elif program == "bash":
+        assert (ROOT / arguments[0]).is_file()
+    else:
+        assert program == "jq" or arguments[:2] == ["-m", "venv"] or "examples/" in arguments[-1]
+
+
+def test_the_test_that_is_named_is_there() -> None:
+    (named,) = re.findall(r'"(tests/.*::.*)"', (ROOT / "tests" / "README.md").read_text("utf-8"))
+    collect = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider"]
+    found = subprocess.run(
+        [*collect, named], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert named in found.stdout, found.stdout + found.stderr
+
+
+def test_the_entries_of_a_store_can_be_had_without_kvmap(tmp_path: Path) -> None:
+    if shutil.which("jq") is None:
+        pytest.skip("jq is not installed")
+    page = (ROOT / "kvmap" / "disk" / "ARCHITECTURE.md").read_text("utf-8")
+    (command,) = re.findall(r"^    (jq .*)$", page, re.M)
+    with kvmap.open(tmp_path / "sessions") as d:
+        d.update({"ada": 1, "bob": [2], ("a", 1): {"b": None}, "gone": 3})
+        d["ada"] = 4
+        del d["gone"]
+        expected = dict(d)
+    shown = subprocess.check_output(["bash", "-c", command], cwd=tmp_path, text=True)
+    found = [json.loads(line) for line in shown.splitlines()]
+    keys = [tuple(each["key"]) if isinstance(each["key"], list) else each["key"] for each in found]
+    assert dict(zip(keys, [each["value"] for each in found], strict=True)) == expected
+
+
 SAMPLES = [*PAGES, *sorted((ROOT / "kvmap").rglob("*.py"))]
 SAMPLES = [page for page in SAMPLES if re.search(r'"crc":"\w{8}"\}', page.read_text("utf-8"))]
 
@@ -101,7 +167,7 @@ SAMPLES = [page for page in SAMPLES if re.search(r'"crc":"\w{8}"\}', page.read_t
 @pytest.mark.parametrize("page", SAMPLES, ids=page_id)
 def test_sample_records_have_right_checksums(page: Path) -> None:
     """A record's checksum is the CRC-32 of its line before `,"crc"`."""
-    records = re.findall(r'(\{"(?:key|first)":.*),"crc":"(\w{8})"\}', page.read_text("utf-8"))
+    records = re.findall(r'(\{".*),"crc":"(\w{8})"\}', page.read_text("utf-8"))
     assert records
     for record, crc in records:
         assert f"{zlib.crc32(record.encode()):08x}" == crc, record
