@@ -18,7 +18,7 @@ from watched import Watched
 import kvmap
 
 THREADS = 8
-SECONDS = 60 if LONG else 2
+SECONDS = 60 if LONG else 1
 
 
 @pytest.fixture(autouse=True)

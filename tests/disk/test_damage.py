@@ -195,9 +195,13 @@ def test_no_wrong_value(shape: tuple[str, Disk, History], part: int) -> None:
     for number in range(CASES):
         case = damaged(chance, disk)
         # Damage to a closed store raises, whatever it is; only a crash explains what is missing.
-        raised += not read(case.copy(), chance.choice("rcs"), history, exact=exact)
+        flag = chance.choice("rcs")
+        readable = read(case.copy(), flag, history, exact=exact)
+        raised += not readable
         whole = disk_engine.verify("/store", fs=case).ok
-        assert read(case.copy(), "r", history, exact=exact) >= whole, "verify says what reads do"
+        if flag != "r":
+            readable = read(case.copy(), "r", history, exact=exact)
+        assert readable >= whole, "verify says what reads do"
         if number % 4 == 0:
             try:
                 disk_engine.repair("/store", fs=case)

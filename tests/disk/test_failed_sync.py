@@ -18,7 +18,7 @@ from on_disk import open_on
 from simulated import Choice, Disk, choices
 from works import SMALL, Work, delete_many, made, transaction, update
 
-RUNS = 40 if LONG else 3
+RUNS = 40 if LONG else 1
 SHARD = "/store/shards/00.jsonl"
 
 
