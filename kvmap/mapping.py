@@ -1021,7 +1021,7 @@ class KVMap(DictMethods[K, V]):
     def load(self, progress: Progress | None = None) -> None:
         """Read the whole index, which is otherwise read when it is first needed.
 
-        `progress` is called as progress(done_bytes, total_bytes). O(bytes of the store), or of its
+        `progress` is called as progress(done_shards, all_shards). O(bytes of the store), or of its
         hint file.
 
         >>> import kvmap

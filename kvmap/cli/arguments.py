@@ -14,6 +14,8 @@ _KINDS: Final = (
     *("kvmap", "shelve", "sqlitedict", "diskcache", "tinydb"),
 )
 _FORMS: Final = ("jsonl", "json", "csv", "tsv")
+_READING: Final = ("reading", "figures")
+"""The modules of commands that only read, and so wait for no owner."""
 _CONFLICTS: Final = ("overwrite", "skip", "fail")
 
 
@@ -51,7 +53,11 @@ def _store_command(
     )
     if waits:
         made.add_argument(
-            "--timeout", type=option_values.time, default=0.0, metavar="TIME", help=texts.TIMEOUT
+            "--timeout",
+            type=option_values.time,
+            default=0.0,
+            metavar="TIME",
+            help=texts.TIMEOUT_TO_READ if module in _READING else texts.TIMEOUT_TO_WRITE,
         )
     return made
 
@@ -152,24 +158,20 @@ def _move(commands: Any) -> None:
     )
     one.add_argument("--from", dest="kind", default="auto", choices=_KINDS, help=texts.LOAD_FROM)
     one.add_argument("--table", metavar="NAME", help="which table of a sqlitedict or tinydb file")
-    one.add_argument(
-        "--key", metavar="COLUMN", help="the column of a CSV or TSV file that holds the keys"
-    )
+    one.add_argument("--key", metavar="COLUMN", help=texts.LOAD_KEY)
     one.add_argument("--json-cells", action="store_true", help=texts.LOAD_CELLS)
     one.add_argument(
         "--on-conflict", choices=_CONFLICTS, default="overwrite", help=texts.LOAD_CONFLICT
     )
     one.add_argument("--on-error", choices=["stop", "skip"], default="stop", help=texts.LOAD_ERROR)
-    _takes_ttl(
-        one, "the store's, for entries that bring none", "for entries that bring no deadline"
-    )
+    _takes_ttl(one, "the store's", "time to live for entries that bring no deadline")
     one.add_argument("--codec", choices=["json", "extended"], help="for a store that load makes")
     _prints_json(one, "print a report as JSON")
 
 
 def _care(commands: Any) -> None:
     one = _store_command(commands, "config", "care")
-    _takes_ttl(one, "as it is", " for entries that are written without another one")
+    _takes_ttl(one, "as it is", "time to live for entries that are written without another one")
     one.set_defaults(limits={})
     for name, type_, does in (
         ("entries", option_values.count_or_none, "how many entries the store holds"),
@@ -237,13 +239,13 @@ def _takes_null(made: argparse.ArgumentParser, does: str) -> None:
     made.add_argument("-0", "--null", action="store_true", help=does)
 
 
-def _takes_ttl(made: argparse.ArgumentParser, default: str, more: str = "") -> None:
+def _takes_ttl(made: argparse.ArgumentParser, default: str, does: str = "time to live") -> None:
     made.add_argument(
         "-t",
         "--ttl",
         type=option_values.ttl,
         metavar="TIME",
-        help=f"time to live{more}: 90, 15m, 1h30m, 7d or `forever` (default: {default})",
+        help=f"{does}: 90, 15m, 1h30m, 7d or `forever` (default: {default})",
     )
 
 

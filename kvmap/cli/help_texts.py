@@ -22,9 +22,10 @@ Exit codes: 0 all is well; 1 a key is missing, entries were left out, or the sto
 2 wrong use or refused; 130 interrupted.
 """
 
-TIMEOUT: Final = (
-    "to write: how long to wait for whoever has the store open (default: not at all); on a server: "
-    "for each answer"
+TIMEOUT_TO_READ: Final = "on a server: how long to wait for each answer"
+TIMEOUT_TO_WRITE: Final = (
+    "how long to wait for whoever has the store open (default: not at all); on a server: for each "
+    "answer"
 )
 STATS_LIMIT: Final = "how many of the largest entries and prefixes (default: 10)"
 DUMP_FORM: Final = (
@@ -32,6 +33,9 @@ DUMP_FORM: Final = (
     "and expires, which `kvmap load --json-cells` reads"
 )
 LOAD_FROM: Final = "what SOURCE is (default: what its name and its content say)"
+LOAD_KEY: Final = (
+    "the column of a CSV or TSV file that holds the keys (default: `key`, or the first)"
+)
 LOAD_CELLS: Final = "a cell of a CSV or TSV file that is JSON, such as 17 or true, is what it says"
 LOAD_CONFLICT: Final = "at a key that is there already (default: overwrite)"
 LOAD_ERROR: Final = "at an entry that can't be loaded: stop, or list it and go on (default: stop)"

@@ -88,7 +88,7 @@ def _open_server(store: str, flag: str, timeout: float, **settings: Any) -> KVMa
 
 def _read_index(d: KVMap[Any, Any]) -> None:
     try:
-        with Progress("read index", "bytes") as progress:
+        with Progress("read index", "shards") as progress:
             d.load(progress)
     except BaseException:
         d.close()

@@ -6,6 +6,7 @@ import re
 from typing import Final
 
 _UNITS: Final = ("", "k", "m", "g", "t")
+_ONE: Final = {"entries": "entry", "shards": "shard"}
 _SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([kmgt])(i?)b?|b)?", re.IGNORECASE)
 
 
@@ -52,11 +53,11 @@ def span(seconds: float) -> str:
 
 
 def amount(count: int, unit: str) -> str:
-    """A number of entries or bytes.
+    """A number of entries, shards or bytes.
 
-    >>> amount(1, "entries"), amount(1234, "entries"), amount(1234, "bytes")
-    ('1 entry', '1,234 entries', '1.2 kB')
+    >>> amount(1, "entries"), amount(1234, "entries"), amount(1, "shards"), amount(1234, "bytes")
+    ('1 entry', '1,234 entries', '1 shard', '1.2 kB')
     """
     if unit == "bytes":
         return size(count)
-    return "1 entry" if count == 1 else f"{count:,} entries"
+    return f"1 {_ONE[unit]}" if count == 1 else f"{count:,} {unit}"

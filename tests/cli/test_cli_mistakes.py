@@ -124,6 +124,16 @@ def test_only_what_is_wrong_is_called_unrecognized(run: Run, store: Path) -> Non
     assert run("ls", "s", "a", "b").err.endswith("error: unrecognized arguments: b\n")
 
 
+def test_help_says_whom_a_timeout_and_a_time_to_live_are_for(run: Run) -> None:
+    def shown(command: str) -> str:
+        return " ".join(run(command, "--help").out.split())
+
+    assert "time to live for entries that bring no deadline: 90, 15m" in shown("load")
+    assert "time to live: 90, 15m" in shown("set")
+    assert "whoever has the store open" in shown("set")
+    assert "whoever has the store open" not in shown("get")
+
+
 def test_newer_format(run: Run, store: Path) -> None:
     manifest = store / "kvmap.json"
     manifest.write_bytes(manifest.read_bytes().replace(b'"format":1', b'"format":99'))

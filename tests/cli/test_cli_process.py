@@ -242,6 +242,8 @@ def test_a_bar_while_the_index_is_read(tmp_path: Path) -> None:
     shown = on_terminal("count", tmp_path / "s", without_rich=True)[1]
 
     assert "read index  [#" in shown
+    assert " shards/s" in shown
+    assert "B/s" not in shown  # shards are what it counts
     assert "2500" in shown
 
 
