@@ -38,7 +38,7 @@ def whole_path(path: Any) -> str:
             f"{found}:// begins a URL, not the path of a directory; kvmap.open knows {SHOWN}; a "
             f"directory of that name is './{found}://...'"
         )
-    name = os.fspath(path)
+    name = os.fspath(path) if isinstance(path, os.PathLike) else path
     if not isinstance(name, str):
         raise TypeError(f"path must be a str or an os.PathLike of one, not {path!r}")
     if not name:
