@@ -19,6 +19,7 @@ from kvmap import disk as disk_engine
 from kvmap import keys
 from kvmap.disk.records import sealed
 from kvmap.disk.tuning import Tuning
+from kvmap.keys import bucket
 
 SMALL = Tuning(hint_bytes=10)
 HINT = "/store/index.jsonl"
@@ -352,6 +353,32 @@ def test_compacted_shards_make_it_stale(disk: Disk, model: dict[Any, Any]) -> No
         d.compact()
         check(d, disk)
     assert_holds(disk, model)
+
+
+def test_one_shard_compacted_since_is_read_anew(disk: Disk, model: dict[Any, Any]) -> None:
+    """The hint file serves for the others; keys that it names there may be gone without a trace."""
+    with open_on(disk, tuning=SMALL) as d:
+        d.compact()  # nothing is dead, so that the next one changes one shard alone
+    before = disk.state()
+    with open_on(disk, tuning=SMALL) as d:
+        # In another shard than the large value, for the hint file serves where it covers half.
+        shard = next(number for number in range(4) if number != bucket("large", 3))
+        gone = [key for key in d if bucket(key, 3) == shard][1:]
+        assert len(gone) > 4
+        for key in gone:
+            del d[key], model[key]
+        d.compact()
+        d["last"] = model["last"] = 1
+        live = d.stats().live_bytes
+        left = disk.copy()
+    changed = [name for name in before if left.state()[name][:99] != before[name][:99]]
+    assert [name for name in changed if "/shards/" in name] == [changed[-1]]
+    assert left.state()[HINT] == before[HINT]
+    with open_on(left.copy(), "/store", "r", tuning=SMALL) as d:
+        assert len(d) == len(model)
+        assert d.stats().live_bytes == live
+        assert list(d) == list(model)
+    assert_holds(left, model)
 
 
 def test_after_a_kill_it_serves_too(disk: Disk, model: dict[Any, Any]) -> None:
