@@ -58,6 +58,21 @@ def page_id(page: Path) -> str:
     return page.relative_to(ROOT).as_posix()
 
 
+def test_the_version_and_the_licence_are_those_of_the_metadata() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    assert project["version"] == kvmap.__version__
+    assert f": {kvmap.__version__}\n" in (ROOT / ".github" / "CHANGELOG.md").read_text("utf-8")
+    (file,) = project["license-files"]
+    assert (ROOT / file).read_text("utf-8").startswith(f"{project['license']} License\n")
+
+
+def test_a_map_is_opened_and_written_to_in_one_line(tmp_path: Path) -> None:
+    path, key, value = tmp_path / "store", "ada", {"visits": 1}
+    exec("with kvmap.open(path) as d: d[key] = value")
+    with kvmap.open(path) as d:
+        assert d == {key: value}
+
+
 def test_the_readme_has_at_most_200_lines() -> None:
     assert len(README.splitlines()) <= 200
 
@@ -136,7 +151,8 @@ def test_commands_of_the_pages_name_what_is_there(command: str) -> None:
 
 
 def test_the_test_that_is_named_is_there() -> None:
-    (named,) = re.findall(r'"(tests/.*::.*)"', (ROOT / "tests" / "README.md").read_text("utf-8"))
+    pages = "".join(page.read_text("utf-8") for page in PAGES)
+    (named,) = set(re.findall(r'"(tests/.*::.*)"', pages))
     collect = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider"]
     found = subprocess.run(
         [*collect, named], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
