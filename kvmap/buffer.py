@@ -241,8 +241,7 @@ class Buffer:
             self._fresh.add(key)
             self._resized += 1
         self._timed = self._timed or deadline != INF
-        # A copy of a small one: what orjson returns keeps the 4 KB that it was written into.
-        self.changes.written[key] = (b"%b" % text if len(text) < 4096 else text), deadline
+        self.changes.written[key] = values.without_spare(text), deadline
         self._wrote()
 
     def _wrote(self) -> None:

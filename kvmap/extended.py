@@ -62,6 +62,7 @@ from kvmap.plain import (
 )
 from kvmap.tags import READERS, WRITERS
 from kvmap.values import decode_many as json_decode_many
+from kvmap.values import without_spare
 
 _OPTIONS = OPT_PASSTHROUGH_DATACLASS | OPT_PASSTHROUGH_DATETIME
 _QUOTE: Final = ord('"')
@@ -102,7 +103,7 @@ def encode(value: Any) -> bytes:
 def encode_many(values: list[Any]) -> list[bytes]:
     """Each value as JSON text, as `encode` makes it and with its errors. O(size of the values)."""
     try:
-        texts = [dumps(value, _tagged, _OPTIONS) for value in values]
+        texts = [without_spare(dumps(value, _tagged, _OPTIONS)) for value in values]
     except JSONEncodeError as error:
         _raise_interrupt(error)
     else:

@@ -269,7 +269,7 @@ class MemoryEngine:
         new: dict[Key, Entry] = {}
         inserted = 0
         for key, (given, moment) in written.items():
-            text = b"%b" % given  # a copy: what orjson returns keeps the 4 KB it was written into
+            text = values.without_spare(given)
             there = None if key in gone else self._entries.get(key)
             if there is None:
                 inserted += 1
