@@ -389,9 +389,9 @@ class KVMap(DictMethods[K, V]):
         self._put(key, value, ttl, None)
 
     def create(self, key: K, value: V, *, ttl: Seconds | Default = DEFAULT) -> None:
-        """Like `set`, but only if the key is not there. Atomic.
+        """Like `set`, but only if the key is not there. Atomic. O(size of the value).
 
-        Raises KeyExistsError, and changes nothing, where it is.
+        Raises KeyExistsError, and changes nothing, where it is; otherwise what `set` raises.
 
         >>> import kvmap
         >>> with kvmap.open(":memory:") as d:
@@ -689,6 +689,9 @@ class KVMap(DictMethods[K, V]):
         deadlines: Mapping[K, float | None] | None = None,
     ) -> None:
         """Store many values in one batch, each with this time to live; otherwise as `update`.
+
+        All or nothing, also for a kill. O(bytes of the values), one append for each shard; one round
+        trip on a server. Raises what `d[key] = value` raises, naming the key.
 
         With `deadlines`, as the method of that name returns them, each entry expires at the moment
         that they give for its key, in Unix seconds; None: it stays. Raises KeyError where a key is
@@ -1114,11 +1117,13 @@ class KVMap(DictMethods[K, V]):
         return self._engine.closed
 
     def __enter__(self) -> Self:
+        """The map itself. Raises StoreClosedError where it is closed."""
         if self._engine.closed:
             self._engine.state()  # which raises, and says why
         return self
 
     def __exit__(self, *exception: object) -> None:
+        """Close the map, whatever has ended the block."""
         self.close()
 
     def __del__(self) -> None:
