@@ -22,6 +22,7 @@ from kvmap.disk.shard import Shard
 from kvmap.disk.shards import Shards
 from kvmap.disk.steps import BEGUN, Steps
 from kvmap.disk.tuning import Tuning
+from kvmap.engine import Progress
 from kvmap.errors import CorruptStoreError, StoreLockedError
 from kvmap.keys import Key, shown
 
@@ -137,6 +138,16 @@ class Compactor:
         except BaseException:
             self.stop()
             raise
+
+    def compact_all(self, progress: Progress | None = None) -> None:
+        """Compact each shard that has dead bytes; `progress` counts bytes. Raises as `compact`."""
+        shards = [shard for shard in self._shards.all if shard.dead]
+        done, total = 0, sum([shard.end for shard in shards])
+        for shard in shards:
+            done += shard.end
+            self.compact(shard)
+            if progress is not None:
+                progress(done, total)
 
     def stop(self) -> None:
         """Drop a copy that is not complete."""

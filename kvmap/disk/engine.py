@@ -438,16 +438,7 @@ class DiskEngine:
             return measure.stats(self._shards, self._entries, self.now(), counts)
 
     def compact(self, progress: Progress | None = None) -> None:
-        self._write(None, self._compact, progress)
-
-    def _compact(self, progress: Progress | None) -> None:
-        worn = [shard for shard in self._shards.all if shard.dead]
-        done, total = 0, sum([shard.end for shard in worn])
-        for shard in worn:
-            done += shard.end
-            self._compactor.compact(shard)
-            if progress is not None:
-                progress(done, total)
+        self._write(None, self._compactor.compact_all, progress)
 
     def backup(self, path: Path, progress: Progress | None = None) -> None:
         self._session.check_open()
