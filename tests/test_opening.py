@@ -245,5 +245,7 @@ def test_a_backup_goes_to_no_url(path: Path, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize("wrong", [17, b"sessions", ["sessions"]])
 def test_what_is_no_path_is_refused_with_what_is_one(wrong: Any) -> None:
     for use in (kvmap.open, kvmap.snapshot):
-        with pytest.raises(TypeError, match=r"path must be a str or an os.PathLike of one, not .*\w"):
+        with pytest.raises(
+            TypeError, match=r"path must be a str or an os.PathLike of one, not .*\w"
+        ):
             use(wrong)
