@@ -24,6 +24,7 @@ from kvmap.disk.records import (
     place,
     span,
     unpack_order,
+    unpack_shard,
     unpack_value,
 )
 from kvmap.disk.room import Room
@@ -78,6 +79,7 @@ class Writer:
         """
         if self._room.bounded and not self._room.has(key, old, text):
             self._make_room({key: text}, [expires])
+            old = self._entries.get(key)  # a compaction may have moved its record meanwhile
         if type(key) is str:
             try:
                 name = dumps(key)
@@ -128,7 +130,7 @@ class Writer:
     def delete(self, key: Key, old: Entry) -> None:
         """Write a tombstone of a key that is there; its shard has been parsed."""
         key, name = self._name(key, old)
-        shard = self._by_number[keys.bucket(key, self._mask)]
+        shard = self._by_number[unpack_shard(old)[0]]
         index = self._index
         index.seq = seq = index.seq + 1
         if not seq & 255 or seq > MOST_SEQ:

@@ -482,3 +482,12 @@ def test_what_has_expired_is_given_back_by_the_writes_that_follow(shards: int) -
         left = [len(data) for name, data in files(d, disk).items() if name.startswith("shards/")]
         assert sum(left) < 2 * SLACK
         check(d, disk)
+
+
+def test_room_made_for_a_write_may_move_the_record_that_it_replaces() -> None:
+    """A record was read at its old place: only keys that are no str, in a bounded store."""
+    limits, tuning = kvmap.Limits(store_bytes=4000), Tuning(slack_bytes=300, step_bytes=400)
+    with open_on(Disk(), shards=1, limits=limits, evict="sieve", tuning=tuning) as d:
+        for number in range(3000):
+            d[number] = number
+            d[number - number % 7] = "x" * (number % 60)
