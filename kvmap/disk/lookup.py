@@ -71,7 +71,7 @@ class Lookup:
             except OSError:  # compaction may have closed the file meanwhile
                 data = b""
             if crc32(data, seed) == crc:
-                if shard.outgrown:
+                if shard.read_past_map():
                     with self._index.gate:
                         shard.map()
                 return data

@@ -30,6 +30,7 @@ class Shard:
         "_mapped",
         "_maps",
         "_pwrite",
+        "_reads",
         "_tuning",
         "cut_unsynced",
         "dirty",
@@ -98,7 +99,7 @@ class Shard:
         """Where an append may end that needs nothing before: MOST_BYTES, or less than any."""
         self._descriptor = -1
         self._maps = maps
-        self._mapped = 0  # bytes
+        self._mapped = self._reads = 0  # bytes; reads past them
         self._tuning = tuning
 
     @property
@@ -120,13 +121,9 @@ class Shard:
         """
         size, length = self._size(), self.known.length
         if (size or 0) < length or (self.known.exact and (size or 0) > length):
-            raise CorruptStoreError(
-                self.path,
-                min(size or 0, length),
-                "the file is missing"
-                if size is None
-                else f"{size} bytes long, but {length} when it was closed",
-            )
+            wrong = f"{size} bytes long, but {length} when it was closed"
+            wrong = "the file is missing" if size is None else wrong
+            raise CorruptStoreError(self.path, min(size or 0, length), wrong)
         if (size or 0) > MOST_BYTES:
             raise CorruptStoreError(self.path, MOST_BYTES, "longer than a shard can be")
         if self._descriptor < 0 and size is not None:
@@ -156,16 +153,18 @@ class Shard:
             with named(self.path):
                 self._maps[self.number] = self._folder.fs.map(self._descriptor, end)
             self._mapped = end
+        self._reads = 0
 
-    @property
-    def outgrown(self) -> bool:
-        """Whether the file has grown so much that it is to be mapped anew.
+    def read_past_map(self) -> bool:
+        """Count a read past the map; return whether the file is to be mapped anew.
 
-        A map costs about 10 µs and the faults of its pages, so the last few records are read with
-        `pread` (0.6 µs) instead.
+        A map costs about 10 µs and the faults of its pages, a read with `pread` 0.6 µs more.
         """
+        self._reads += 1
         grown = self.end - self._mapped
-        return grown > self._tuning.map_slack_bytes and grown > self._mapped >> 3
+        return self._reads > 64 + (self._mapped >> 16) or (
+            grown > self._tuning.map_slack_bytes and grown > self._mapped >> 3
+        )
 
     # Reading
 

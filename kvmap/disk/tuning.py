@@ -16,7 +16,7 @@ class Tuning:
     stretch_bytes: int = 1 << 20
     """Bytes of a shard that are read and taken apart at a time, when it is loaded."""
     map_slack_bytes: int = 64 * 1024
-    """Bytes that a shard may grow by before its map is renewed; see `Shard.renew_map`."""
+    """Bytes that a shard may grow by before its map is renewed; see `Shard.read_past_map`."""
     page_entries: int = 512
     """Entries of an iteration's page, at the most."""
     page_bytes: int = 8192
