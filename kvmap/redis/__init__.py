@@ -21,7 +21,7 @@ except ModuleNotFoundError as error:
     if error.name != "redis":
         raise
     raise ModuleNotFoundError(
-        "a map on a server needs redis-py: pip install kvmap[redis]", name="redis"
+        "a map on a server needs redis-py: pip install redis", name="redis"
     ) from error
 
 __all__ = ["open_engine"]
