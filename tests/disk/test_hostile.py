@@ -180,6 +180,14 @@ def test_a_manifest_that_lies(disk: Disk, change: dict[str, Any]) -> None:
         assert dict(d) == {"ada": 1, "bob": [2]}
 
 
+def test_a_file_of_a_shard_that_the_store_does_not_have(disk: Disk) -> None:
+    """Its records may be the latest ones of a key, so nothing is read past it."""
+    disk.put("/store/shards/01.jsonl", disk.state()[SHARD])
+    with pytest.raises(kvmap.CorruptStoreError, match=r"01\.jsonl.*the store has 1 shard"):
+        open_on(disk)
+    assert not disk.descriptors
+
+
 def test_a_manifest_of_a_newer_format_is_left_alone(disk: Disk) -> None:
     lie(disk, format=2)
     before = disk.state()
