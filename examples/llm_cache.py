@@ -73,6 +73,11 @@ class Model(ThreadingHTTPServer):
     daemon_threads = True  # a client that was killed does not wait for its answer
     asked = 0
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of a client that was killed while it asked."""
+        if not isinstance(sys.exception(), (ConnectionError, json.JSONDecodeError)):
+            super().handle_error(request, client_address)
+
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_port}/v1/answers"
