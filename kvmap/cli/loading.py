@@ -149,7 +149,7 @@ def _kind(source: str) -> str:
     ending = os.path.splitext(source)[1].lower()
     if ending in (".csv", ".tsv"):
         return ending[1:]
-    if ending in (".db", ".sqlite", ".sqlite3") and os.path.exists(source):
+    if os.path.isfile(source) and _is_sqlite(source):
         raise Refused(f"{source} may hold pickles; say what it is: --from sqlitedict or shelve")
     if source != "-" and not os.path.exists(source):
         from kvmap.moving.shelves import is_shelf
@@ -157,6 +157,12 @@ def _kind(source: str) -> str:
         if is_shelf(source):
             raise Refused(f"{source} is a shelve store; load it with --from shelve")
     return "auto"
+
+
+def _is_sqlite(path: str) -> bool:
+    """As sqlitedict writes it, and `shelve` from Python 3.13 on."""
+    with open(path, "rb") as file:
+        return file.read(16) == b"SQLite format 3\0"
 
 
 def _tinydb(args: Namespace) -> Source:

@@ -206,12 +206,13 @@ def test_what_may_hold_pickles_is_recognized_in_its_other_shapes(run: Run, tmp_p
     diskcache = pytest.importorskip("diskcache")
     with diskcache.FanoutCache(str(tmp_path / "fan"), shards=2) as fan:
         fan["ada"] = 1
-    with shelve.open(str(tmp_path / "shelf")) as shelf:  # its files have endings
+    with shelve.open(str(tmp_path / "shelf")) as shelf:  # files with endings, or one of SQLite
         shelf["ada"] = 1
     for name, kind in (("fan", "diskcache"), ("shelf", "shelve")):
         code, _, err = run("load", "s", name)
         assert (code, not (tmp_path / "s").exists()) == (2, True)
-        assert f"load it with --from {kind}" in err
+        assert "--from" in err
+        assert kind in err
     assert run("load", "s", "fan", "--from", "diskcache").code == 0
     assert run("get", "s", "ada").out == "1\n"
 
