@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, cast, overload
 
 from kvmap import iteration, keys, lifecycle, showing
+from kvmap.blocks import Blocks
 from kvmap.dict_methods import DictMethods, pairs_of
 from kvmap.engine import INF, KEEP_DEADLINE, Engine, If, Progress, State
 from kvmap.entry_notes import note_decoding, note_encoding
@@ -27,7 +28,7 @@ from kvmap.settings import (
     check_deadline,
     check_ttl,
 )
-from kvmap.transactions import Blocks, Edit, Transaction
+from kvmap.transactions import Edit, Transaction
 from kvmap.urls import whole_path
 from kvmap.views import Items, Keys, Values
 from kvmap.writeback import Writeback

@@ -13,8 +13,6 @@ from kvmap.buffer import Buffer
 from kvmap.engine import Engine, State
 from kvmap.errors import StoreClosedError
 
-__all__ = ["Blocks", "Edit", "Transaction"]
-
 T = TypeVar("T")
 
 

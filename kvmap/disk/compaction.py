@@ -17,7 +17,8 @@ from orjson import loads
 from kvmap import keys
 from kvmap.disk.fs import Syncing
 from kvmap.disk.index import Index
-from kvmap.disk.records import KEY, SEQ, Entry, moved, span, unpack_order, unpack_value
+from kvmap.disk.loader import live_bytes
+from kvmap.disk.records import KEY, SEQ, Entry, moved, span, unpack_value
 from kvmap.disk.shard import Shard
 from kvmap.disk.shards import Shards
 from kvmap.disk.steps import BEGUN, Steps
@@ -230,7 +231,7 @@ class Compactor:
         shard, new, entries = copy.shard, copy.new, self._index.entries
         # What has expired or was evicted meanwhile is no longer in the index.
         places = {key: entry for key, entry in copy.places.items() if key in entries}
-        live = sum([unpack_order(entry)[1] for entry in places.values()])
+        live = live_bytes(places)
         if live != shard.live:
             raise CorruptStoreError(shard.path, 0, "can't be compacted: a live record is damaged")
         synced, last_seq = copy.synced, shard.last_seq

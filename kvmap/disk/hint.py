@@ -34,11 +34,11 @@ from kvmap.disk.records import (
     UNTIMED,
     Entry,
     deadline,
+    line_size,
     pack_timed,
     place,
     tail,
     unpack,
-    unpack_order,
     unpack_shard,
 )
 from kvmap.disk.shard import Shard
@@ -193,12 +193,12 @@ def _replay(entries: dict[Key, Entry], live: list[int], tables: Iterable[Table])
     for seq, key, entry, number in rows:
         old = entries.get(key)
         if old is not None:
-            live[number] -= unpack_order(old)[1]
+            live[number] -= line_size(old)
             if entry is None or place(entry) == seq:
                 del entries[key]
         if entry is not None:
             entries[key] = entry
-            live[number] += unpack_order(entry)[1]
+            live[number] += line_size(entry)
 
 
 def _lines(entries: dict[Key, Entry]) -> Iterator[bytes]:

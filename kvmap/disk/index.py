@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from kvmap.deadlines import Deadlines
 from kvmap.disk.hint import Coverage
-from kvmap.disk.records import UNTIMED, Entry, deadline, place, unpack_order, unpack_shard
+from kvmap.disk.records import UNTIMED, Entry, deadline, line_size, place, unpack_shard
 from kvmap.disk.shards import Shards
 from kvmap.disk.steps import Steps
 from kvmap.keys import Key
@@ -131,7 +131,7 @@ class Index:
                 del self.entries[key]
                 self.unseen += 1
                 self.expired += 1
-                self._shards.all[unpack_shard(entry)[0]].live -= unpack_order(entry)[1]
+                self._shards.all[unpack_shard(entry)[0]].live -= line_size(entry)
         self._steps.current = before
 
     def trim_deadlines(self) -> None:
@@ -147,7 +147,7 @@ class Index:
         """Add the shards' live bytes up anew, after a step that was interrupted. O(entries)."""
         live = [0] * len(self._shards.all)
         for entry in self.entries.values():
-            live[unpack_shard(entry)[0]] += unpack_order(entry)[1]
+            live[unpack_shard(entry)[0]] += line_size(entry)
         for shard in self._shards.all:
             if shard.loaded:
                 shard.live = live[shard.number]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from kvmap.disk.damage import is_torn, walk
 from kvmap.disk.parser import Record, Table, misplaced
-from kvmap.disk.records import Entry, unpack_order
+from kvmap.disk.records import Entry, line_size
 from kvmap.disk.shard import Shard
 from kvmap.disk.shards import Shards
 from kvmap.errors import CorruptStoreError
@@ -69,9 +69,9 @@ def latest(table: Table) -> dict[Key, Entry]:
     return {key: entry for key, entry in found.items() if entry is not None}
 
 
-def live_bytes(entries: dict[Key, Entry]) -> int:
+def live_bytes(entries: Mapping[Key, Entry]) -> int:
     """Bytes of the records of these entries."""
-    return sum([unpack_order(entry)[1] for entry in entries.values()])
+    return sum(map(line_size, entries.values()))
 
 
 def _add_each(table: Table, shard: Shard, mask: int, data: bytes, at: int) -> Torn:

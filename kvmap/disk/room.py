@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 from kvmap.disk.index import Index
-from kvmap.disk.records import TAIL, Entry, head, place, unpack_order
+from kvmap.disk.loader import live_bytes
+from kvmap.disk.records import TAIL, Entry, head, line_size, place
 from kvmap.disk.shards import Shards
 from kvmap.engine import INF
 from kvmap.eviction import Bounds
@@ -36,7 +37,7 @@ class Room:
         self._spare_bytes: float = 0
         """Bytes that may be written until the live bytes are to be counted again."""
         self._bounds = Bounds(
-            settings, lambda: self._entries, place, lambda key, entry: unpack_order(entry)[1]
+            settings, lambda: self._entries, place, lambda key, entry: line_size(entry)
         )
         self.marks = self._bounds.marks
         """As `Bounds.marks`."""
@@ -73,7 +74,7 @@ class Room:
             growth = self._growth(texts, deadlines, set(gone), there)
         victims = self._bounds.victims(count, live + growth, live, touched)
         if self._most_bytes != INF:
-            freed = sum([unpack_order(entries[key])[1] for key in victims])
+            freed = sum([line_size(entries[key]) for key in victims])
             self._spare_bytes = self._most_bytes - (live - freed) - growth
         if self.marks is not None:
             self.marks.update(there)
@@ -91,9 +92,7 @@ class Room:
         there: Mapping[Key, Entry],
     ) -> int:
         """By how many bytes the live records grow; `there`: the entries that are replaced or go."""
-        growth = 0
-        for replaced in there.values():
-            growth -= int(unpack_order(replaced)[1])
+        growth = -live_bytes(there)
         for (key, text), expires in zip(texts.items(), deadlines, strict=True):
             old = None if key in gone else there.get(key)
             first = 0 if old is None else place(old)

@@ -10,7 +10,7 @@ from kvmap.disk.damage import is_torn, walk
 from kvmap.disk.folder import SHARDS
 from kvmap.disk.manifest import Known
 from kvmap.disk.parser import Record, Table, misplaced
-from kvmap.disk.records import Entry, deadline, span, unpack_order, unpack_value
+from kvmap.disk.records import Entry, deadline, line_size, span, unpack_value
 from kvmap.disk.report import Damage, ShardReport, extend
 from kvmap.disk.shard import Shard
 from kvmap.keys import Key
@@ -183,12 +183,12 @@ class Scan:
         ]
         for each in wrong:
             self._note(*span(each.entry), each.wrong)
-        live = sum([unpack_order(entry)[1] for entry in alive])
+        live = sum(map(line_size, alive))
         return ShardReport(
             file_of(self._shard),
             len(alive),
             live,
-            self._bytes - live - sum([unpack_order(each.entry)[1] for each in wrong]),
+            self._bytes - live - sum([line_size(each.entry) for each in wrong]),
             self._tombstones,
             len(self._latest) - len(alive) - len(wrong),
             self.torn,

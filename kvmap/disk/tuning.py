@@ -12,7 +12,7 @@ class Tuning:
     slack_bytes: int = 128 * 1024
     """Dead bytes that a shard may hold whatever its size, so that a small one is not compacted often."""
     step_bytes: int = 512 * 1024
-    """Bytes of a shard that compaction looks through at a time: 8 ms for small records."""
+    """Bytes of a shard that compaction looks through at a time: 3 ms for small records."""
     stretch_bytes: int = 1 << 20
     """Bytes of a shard that are read and taken apart at a time, when it is loaded."""
     map_slack_bytes: int = 64 * 1024

@@ -35,6 +35,7 @@ from kvmap.disk.tuning import Tuning
 from kvmap.engine import INF
 from kvmap.errors import CorruptStoreError, LimitError
 from kvmap.keys import Key, shown
+from kvmap.values import without_spare
 
 
 class Writer:
@@ -263,8 +264,8 @@ class Writer:
     def _add_tombstones(self, batch: Batch, gone: Iterable[Key]) -> None:
         for each in gone:
             old = self._entries[each]
-            key, name = self._name(each, old)
-            part = batch.part(self._by_number[keys.bucket(key, self._mask)])
+            _, name = self._name(each, old)
+            part = batch.part(self._by_number[unpack_shard(old)[0]])
             self._index.seq = seq = self._index.seq + 1
             line = records.tombstone(name, seq)
             part.lines.append(line)
@@ -323,8 +324,7 @@ class Writer:
         mask = self._mask
         if set(map(type, wanted)) == {str}:
             try:
-                # Copies: what orjson returns keeps the kilobyte that it was written into.
-                names = [b"%b" % name for name in map(dumps, wanted)]
+                names = list(map(without_spare, map(dumps, wanted)))
             except TypeError:
                 names = list(map(keys.text, wanted))  # which says what is wrong
             return wanted, names, [crc & mask for crc in map(crc32, names)]
