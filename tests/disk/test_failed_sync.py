@@ -206,6 +206,19 @@ def test_a_number_that_a_failed_write_used_is_not_given_again_after_a_kill() -> 
     assert came_back, "some of what has failed is there"
 
 
+class Fails:
+    """Lets syncs fail, counted from 0: those from `at` on, so many of them."""
+
+    def __init__(self, at: int, times: int) -> None:
+        self.failed = False
+        self._at, self._end, self._syncs = at, at + times, count()
+
+    def __call__(self, call: str) -> bool:
+        found = self._at <= next(self._syncs) < self._end
+        self.failed = self.failed or found
+        return found
+
+
 @pytest.mark.parametrize("times", [1, 2, 1000], ids=["once", "twice", "from then on"])
 @pytest.mark.parametrize("work", [update, delete_many, transaction], ids=lambda work: work.__name__)
 def test_a_batch_whose_sync_fails_is_done_or_not_after_a_kill_and_a_power_cut(
@@ -218,16 +231,10 @@ def test_a_batch_whose_sync_fails_is_done_or_not_after_a_kill_and_a_power_cut(
         work(d)
         after = contents(d)
     for at in count():
-        disk, syncs = made(), count()
+        disk = made()
         d = open_on(disk, sync=True, tuning=SMALL)
         d["key 7"] = [7] * 3  # the manifest says that the store is in use
-        failed = False
-
-        def fails(call: str) -> bool:
-            nonlocal failed
-            found = at <= next(syncs) < at + times
-            failed = failed or found
-            return found
+        fails = Fails(at, times)
 
         def look(call: str) -> None:
             for choice in (None, *choices(chance, disk.moment + 1, 3)):
@@ -250,7 +257,7 @@ def test_a_batch_whose_sync_fails_is_done_or_not_after_a_kill_and_a_power_cut(
         assert left(disk) == expected
         d.close()
         assert left(disk) == expected
-        if not failed:
+        if not fails.failed:
             break
 
 
@@ -259,17 +266,11 @@ def test_no_file_goes_before_it_is_on_disk_that_the_store_is_emptied(times: int)
     """The manifest said so, but its name was not synced: files that the older one knows were lost."""
     chance = random.Random(times)
     for at in count():
-        disk, syncs = made(), count()
+        disk = made()
         d = open_on(disk, tuning=SMALL)
         before = contents(d)
         d["key 7"] = [7] * 3  # the manifest says that the store is in use
-        failed = False
-
-        def fails(call: str) -> bool:
-            nonlocal failed
-            found = at <= next(syncs) < at + times
-            failed = failed or found
-            return found
+        fails = Fails(at, times)
 
         def look(call: str) -> None:
             for choice in (None, *choices(chance, disk.moment + 1, 5)):
@@ -284,7 +285,7 @@ def test_no_file_goes_before_it_is_on_disk_that_the_store_is_emptied(times: int)
         d.clear()
         d.close()
         assert left(disk) == {}
-        if not failed:
+        if not fails.failed:
             break
 
 

@@ -37,21 +37,29 @@ with kvmap.open(url) as d:
 """
 
 
+def run_together(children: list[subprocess.Popen[str]]) -> list[str]:
+    """Let processes that say when they are ready go at the same time; what each prints then."""
+    for child in children:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "ready\n"
+    for child in children:
+        assert child.stdin is not None
+        child.stdin.write("go\n")
+        child.stdin.flush()
+    found = []
+    for child in children:
+        output, errors = child.communicate(timeout=60)
+        assert child.returncode == 0, errors
+        found.append(output)
+    return found
+
+
 def test_no_increment_is_lost_among_processes(server: ServerProcess) -> None:
     processes, count = 4, 100
     with kvmap.open(server.url) as d:
         d.update(whole=0, part=0, edited={"n": 0})
         children = [python(INCREMENT, server.url, count, name) for name in range(processes)]
-        for child in children:
-            assert child.stdout is not None
-            assert child.stdout.readline() == "ready\n"
-        for child in children:
-            assert child.stdin is not None
-            child.stdin.write("go\n")
-            child.stdin.flush()
-        for child in children:
-            _, errors = child.communicate(timeout=60)
-            assert child.returncode == 0, errors
+        run_together(children)
         total = processes * count
         assert (d["whole"], d["part"], d["edited"]) == (total, total / 2, {"n": total})
         assert len(d) == 3 + total
@@ -294,19 +302,7 @@ def test_processes_that_compute_the_same_result(server: ServerProcess) -> None:
 
     def answers(count: int) -> list[int]:
         children = [python(MEMOIZED, server.url) for _ in range(count)]
-        for child in children:
-            assert child.stdout is not None
-            assert child.stdout.readline() == "ready\n"
-        found = []
-        for child in children:
-            assert child.stdin is not None
-            child.stdin.write("go\n")
-            child.stdin.flush()
-        for child in children:
-            out, errors = child.communicate(timeout=60)
-            assert child.returncode == 0, errors
-            found.append(int(out))
-        return found
+        return [int(output) for output in run_together(children)]
 
     assert answers(3) == [1, 1, 1]
     assert answers(2) == [0, 0]
