@@ -7,7 +7,7 @@ from pathlib import Path
 import helpers
 import pytest
 from helpers import AnyMap, Clock
-from stores import DiskStore, MemoryStore, Store
+from stores import DiskStore, MemoryStore, Store, opened
 
 collect_ignore_glob = ["conftest.py", "*/conftest.py"]  # no doctests: several modules of one name
 
@@ -49,19 +49,17 @@ def clock() -> Clock:
 
 
 @pytest.fixture(params=[pytest.param(MemoryStore, id="memory"), ON_DISK])
-def store(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Iterator[Store]:
+def store(request: pytest.FixtureRequest, clock: Clock) -> Iterator[Store]:
     """Each kind of local store in turn."""
-    store: Store = request.param(tmp_path, clock)
-    yield store
-    store.close()
+    with opened(request.param, clock) as store:
+        yield store
 
 
 @pytest.fixture(params=[ON_DISK])
-def kept(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Iterator[Store]:
+def kept(request: pytest.FixtureRequest, clock: Clock) -> Iterator[Store]:
     """A store that may be closed and opened again."""
-    store: Store = request.param(tmp_path, clock)
-    yield store
-    store.close()
+    with opened(request.param, clock) as store:
+        yield store
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -55,11 +56,19 @@ def killed(d: AnyMap, copy: Path) -> Path:
 
 @contextmanager
 def directory_in_memory() -> Iterator[Path]:
-    """A directory for much that is written, in memory where that is possible."""
-    memory = Path("/dev/shm")
-    where = memory if os.access(memory, os.W_OK) else None
-    with tempfile.TemporaryDirectory(prefix="kvmap-", dir=where) as found:
+    """A directory for much that is written, in memory where there is room."""
+    with tempfile.TemporaryDirectory(prefix="kvmap-", dir=_memory()) as found:
         yield Path(found)
+
+
+@cache
+def _memory() -> str | None:
+    """A file system in memory, or None. Containers often have one of 64 MB, which is too small."""
+    memory = "/dev/shm"
+    if not os.access(memory, os.W_OK):
+        return None
+    figures = os.statvfs(memory)
+    return memory if figures.f_bavail * figures.f_frsize > 2**30 else None
 
 
 def files_of(path: Path) -> dict[str, bytes]:

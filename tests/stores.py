@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import AnyMap, Clock, killed
+from helpers import AnyMap, Clock, directory_in_memory, killed
 from unsynced import Unsynced
 
 from kvmap.disk.fs import FileSystem
@@ -92,7 +93,7 @@ class MemoryStore(Store):
 
 
 class DiskStore(Store):
-    """On a directory of the test. Nothing is synced: no test that uses it cuts the power."""
+    """In a directory. Nothing is synced: no test that uses it cuts the power."""
 
     kind = "disk"
     LIFE = (
@@ -149,6 +150,18 @@ class DiskStore(Store):
 
         super().check(d)
         check(d, self.files)
+
+
+@contextmanager
+def opened(kind: type[Store], clock: Clock) -> Iterator[Store]:
+    """A store of a kind, in a directory of its own that goes with it.
+
+    Nothing is synced, so the directory may be in memory, where files cost less.
+    """
+    with directory_in_memory() as folder:
+        store = kind(folder, clock)
+        yield store
+        store.close()
 
 
 each_life = pytest.mark.parametrize(

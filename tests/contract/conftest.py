@@ -1,13 +1,12 @@
 """Each kind of store that there is; a contract test runs on all of them."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from helpers import Clock
 from servers import RedisStore
-from stores import DiskStore, MemoryStore, Store
+from stores import DiskStore, MemoryStore, Store, opened
 
 import kvmap
 from kvmap import keys
@@ -71,28 +70,25 @@ DISK: Any = pytest.param(DiskStore, id="disk", marks=pytest.mark.disk)
 REDIS: Any = pytest.param(RedisStore, id="redis", marks=pytest.mark.redis)
 
 
-def opened(kind: type[Store], tmp_path: Path, clock: Clock) -> Iterator[Store]:
-    store = kind(tmp_path, clock)
-    yield store
-    store.close()
-
-
 @pytest.fixture(params=[MEMORY, DISK, REDIS, pytest.param(BlockStore, id="block")])
-def store(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Iterator[Store]:
+def store(request: pytest.FixtureRequest, clock: Clock) -> Iterator[Store]:
     """Each kind of store in turn."""
-    yield from opened(request.param, tmp_path, clock)
+    with opened(request.param, clock) as store:
+        yield store
 
 
 @pytest.fixture(params=[MEMORY, DISK])
-def local(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Iterator[Store]:
+def local(request: pytest.FixtureRequest, clock: Clock) -> Iterator[Store]:
     """Each kind that one process owns: its writers wait for each other, its iterations are live."""
-    yield from opened(request.param, tmp_path, clock)
+    with opened(request.param, clock) as store:
+        yield store
 
 
 @pytest.fixture(params=[DISK, REDIS])
-def kept(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Iterator[Store]:
+def kept(request: pytest.FixtureRequest, clock: Clock) -> Iterator[Store]:
     """Each kind that may be closed and opened again."""
-    yield from opened(request.param, tmp_path, clock)
+    with opened(request.param, clock) as store:
+        yield store
 
 
 @pytest.fixture
