@@ -8,18 +8,54 @@ import gc
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from types import CodeType
 from typing import Any
 
 from helpers import ROOT
+from watched import Watched
+
+from kvmap.disk.fs import FileSystem
 
 CANNOT_RAISE = ("LOAD_CONST", "LOAD_FAST", "NOP", "JUMP_FORWARD")
 """How the names of instructions begin behind which no signal is handled."""
 PACKAGE = os.path.join(str(ROOT), "kvmap") + os.sep
 
 
+ANY = -1
+"""The `except` of an instruction that has none before it: that of any."""
+
+
 def ctrl_c() -> None:
     raise KeyboardInterrupt
+
+
+class Interrupted(Watched):
+    """Ctrl-C ahead of calls of these names, in this order."""
+
+    def __init__(self, real: FileSystem) -> None:
+        super().__init__(real)
+        self.left: list[str] = []
+        self.before = self._call
+
+    def interrupt(self, *names: str) -> None:
+        self.left = list(names)
+
+    def _call(self, name: str) -> None:
+        if self.left[:1] == [name]:
+            del self.left[0]
+            ctrl_c()
+
+
+@dataclass(slots=True)
+class Seen:
+    """What is known of a frame."""
+
+    instructions: dict[int, tuple[int | None, bool, bool]]
+    guard: int | None = ANY
+    """Of the instruction that ran last."""
+    can_raise: bool = True
+    """Whether that one can."""
 
 
 class Interrupt:
@@ -35,33 +71,34 @@ class Interrupt:
         self.left = at
         self.handle = handle
         self.where = ""
-        self.before: dict[int, tuple[int | None, str]] = {}
-        """By frame: what guards the instruction that ran last, and its name."""
+        self.seen: dict[int, Seen] = {}
+        """By frame: its instructions, and the one that ran last."""
 
     def __call__(self, frame: Any, event: str, argument: Any) -> Any:
+        if event == "opcode":
+            if self.counts(frame):
+                self.left -= 1
+                if self.left < 0:
+                    self.where = f"{frame.f_code.co_qualname}:{frame.f_lineno} {frame.f_lasti}"
+                    sys.settrace(None)
+                    self.handle()
+            return self
         if not frame.f_code.co_filename.startswith(PACKAGE):
             return None
         frame.f_trace_opcodes = True  # its lines stay traced: without them 3.13 leaves opcodes out
         if event == "return":
-            self.before.pop(id(frame), None)
-        elif event == "opcode" and self.counts(frame):
-            self.left -= 1
-            if self.left < 0:
-                self.where = f"{frame.f_code.co_qualname}:{frame.f_lineno} {frame.f_lasti}"
-                sys.settrace(None)
-                self.handle()
+            self.seen.pop(id(frame), None)
         return self
 
     def counts(self, frame: Any) -> bool:
-        code, at = frame.f_code, frame.f_lasti
-        guard = next((target for start, end, target in _guards(code) if start <= at < end), None)
-        name = dis.opname[code.co_code[at]]
         # By its id, for a frame that is kept keeps what its variables hold.
-        before, last = self.before.get(id(frame), (guard, ""))
-        self.before[id(frame)] = guard, name
-        if name == "JUMP_BACKWARD":
-            return True
-        return guard == before and not last.startswith(CANNOT_RAISE)
+        seen = self.seen.get(id(frame))
+        if seen is None:
+            seen = self.seen[id(frame)] = Seen(_instructions(frame.f_code))
+        guard, can_raise, is_jump_back = seen.instructions[frame.f_lasti]
+        counts = is_jump_back or (seen.can_raise and seen.guard in (guard, ANY))
+        seen.guard, seen.can_raise = guard, can_raise
+        return counts
 
     def during(self, work: Callable[[], None]) -> None:
         before = sys.gettrace()
@@ -79,7 +116,12 @@ class Interrupt:
 
 
 @functools.cache
-def _guards(code: CodeType) -> list[tuple[int, int, int]]:
-    """First byte, end and handler of each stretch of bytecode that a `try` guards."""
+def _instructions(code: CodeType) -> dict[int, tuple[int | None, bool, bool]]:
+    """By their places: the `except` that guards each, if any; whether it can raise; a jump back."""
     entries: Any = dis.Bytecode(code).exception_entries  # type: ignore[attr-defined]
-    return [(entry.start, entry.end, entry.target) for entry in entries]
+    found = {}
+    for at in range(0, len(code.co_code), 2):
+        name = dis.opname[code.co_code[at]]
+        guard = next((each.target for each in entries if each.start <= at < each.end), None)
+        found[at] = guard, not name.startswith(CANNOT_RAISE), name == "JUMP_BACKWARD"
+    return found
