@@ -64,6 +64,8 @@ class Compactor:
         self._steps = steps
         self._tuning = tuning
         self._copy: _Copy | None = None
+        self._size = shards.size
+        """Bytes of all shards at the end of the last step, or when the first was due."""
         self.due = False
         """Whether a compaction is under way, or another shard may be worn."""
 
@@ -74,11 +76,13 @@ class Compactor:
         `compact`, or when the damaged record is read; a lost lock is met by the next write.
         """
         if self._copy is not None:
-            if self._may_wait(self._copy):
+            if self._may_wait(self._copy) and self._may_take_long(shard):
                 return
             shard = self._copy.shard
         elif shard.end < shard.retry_compaction_at:
             return
+        elif not self.due:
+            self._size = self._shards.size
         with suppress(StoreLockedError):
             self._try_step(shard)
 
@@ -163,18 +167,21 @@ class Compactor:
         copy, self._copy = self._copy, None  # which it stays where this fails
         if copy is None:
             copy = _Copy(self._shards, shard)
+        if copy.syncing is not None:
+            self._size = self._shards.size  # what was written while this waited is not behind
+        share = self._share()
         try:
-            # No part holds records of both kinds: what was written since goes along with its tombstones.
+            waits = False
             if copy.done < copy.begun_at:
-                self._copy_more(copy, copy.begun_at)
+                share = self._copy_more(copy, copy.begun_at, share)
                 waits = copy.done == copy.begun_at and not at_once and self._may_take_long(shard)
                 if waits:
                     copy.begin_sync()
-            else:
+            if copy.done >= copy.begun_at and not waits:
+                # What was written since goes along with its tombstones.
                 if copy.syncing is not None:
                     copy.syncing.finish()
-                self._copy_more(copy, shard.end)
-                waits = False
+                self._copy_more(copy, shard.end, share)
             if waits or copy.done < shard.end:
                 self._copy = copy
             else:
@@ -182,11 +189,25 @@ class Compactor:
         except BaseException:
             copy.new.drop()
             raise
+        self._size = self._shards.size
 
-    def _copy_more(self, copy: _Copy, stop: int) -> None:
-        for at, data in copy.shard.stretches(copy.done, stop, self._tuning.step_bytes):
-            self._look_through(copy, at, data)
-            break
+    def _share(self) -> int:
+        """Bytes that a step looks through, about: the more, the more was written since the last one.
+
+        With 2.2 times as many, a store that is overwritten would just keep its size.
+        """
+        return max(self._tuning.step_bytes, 4 * (self._shards.size - self._size))
+
+    def _copy_more(self, copy: _Copy, stop: int, share: int) -> int:
+        """Look through about `share` bytes; return what is left of it."""
+        size = min(share, self._tuning.step_bytes)
+        if size > 0:
+            for at, data in copy.shard.stretches(copy.done, stop, size):
+                self._look_through(copy, at, data)
+                share -= max(size, len(data))
+                if share <= 0:
+                    break
+        return share
 
     def _look_through(self, copy: _Copy, at: int, data: bytes) -> None:
         """Copy a stretch: its live records, run by run; all of it behind where this began.

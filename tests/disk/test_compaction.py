@@ -31,6 +31,17 @@ def size_on_disk(path: Path) -> int:
     return sum(len(data) for name, data in files_of(path).items() if name.startswith("shards"))
 
 
+@pytest.mark.parametrize("size", [300, 3000, 10_000])
+def test_values_of_any_size_are_compacted_as_fast_as_they_are_overwritten(size: int) -> None:
+    random_, disk, worst = random.Random(size), Disk(), 0
+    d = open_on(disk, shards=8, tuning=Tuning(slack_bytes=1000, step_bytes=1000))
+    for number in range(500):
+        d[str(number if number < 16 else random_.randrange(16))] = "x" * size
+        worst = max(worst, sum(map(len, files(d, disk).values())))
+    assert worst < 2.5 * 16 * size + 2 * 8 * 1000
+    d.close()
+
+
 @pytest.mark.parametrize("shards", [1, 4])
 def test_random_churn_stays_within_bounds_and_equal_to_a_dict(shards: int) -> None:
     random_, disk = random.Random(shards), Disk()
@@ -491,3 +502,15 @@ def test_room_made_for_a_write_may_move_the_record_that_it_replaces() -> None:
         for number in range(3000):
             d[number] = number
             d[number - number % 7] = "x" * (number % 60)
+
+
+def test_what_a_compaction_has_synced_is_not_synced_again(disk: Disk) -> None:
+    fs = Watched(disk)
+    with open_on(fs, shards=1) as d:
+        d["a"] = 1
+        d["a"] = 2
+        d.compact()
+        calls: list[str] = []
+        fs.before = calls.append
+        d.sync()
+        assert "sync" not in calls
