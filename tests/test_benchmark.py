@@ -6,11 +6,13 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from xml.etree import ElementTree
 
 import pytest
+from helpers import directory_in_memory
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"
@@ -25,6 +27,13 @@ def benchmark(directory: Path, *arguments: str) -> subprocess.CompletedProcess[s
         text=True,
         check=False,
     )
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """Where a benchmark keeps its stores: what a disk costs is not what is tested."""
+    with directory_in_memory() as folder:
+        yield folder
 
 
 @pytest.fixture
@@ -44,13 +53,13 @@ def limits(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 def test_every_operation_of_every_contestant_is_in_the_json_the_table_and_the_chart(
-    tmp_path: Path, report: ModuleType
+    folder: Path, report: ModuleType
 ) -> None:
-    chart = tmp_path / "chart.svg"
-    result = tmp_path / "result.json"
+    chart = folder / "chart.svg"
+    result = folder / "result.json"
     asked = ("--keys", "500", "--size", "100", "--only", "kvmap,dict,shelve")
 
-    done = benchmark(tmp_path, *asked, "--json", str(result), "--plot", str(chart))
+    done = benchmark(folder, *asked, "--json", str(result), "--plot", str(chart))
 
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""  # no progress where nobody is looking
@@ -67,13 +76,13 @@ def test_every_operation_of_every_contestant_is_in_the_json_the_table_and_the_ch
     written = "".join(ElementTree.fromstring(chart.read_text(encoding="utf-8")).itertext())
     for word in (*report.OPERATIONS, "kvmap", "dict", "shelve", "prefers-color-scheme: dark"):
         assert word in written
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["chart.svg", "result.json"]
+    assert sorted(path.name for path in folder.iterdir()) == ["chart.svg", "result.json"]
 
 
-def test_a_chart_of_some_operations(tmp_path: Path) -> None:
-    chart = tmp_path / "chart.svg"
+def test_a_chart_of_some_operations(folder: Path) -> None:
+    chart = folder / "chart.svg"
     asked = ("--keys", "200", "--only", "kvmap,dict", "--plot", str(chart))
-    done = benchmark(tmp_path, *asked, "--panels", "set", "in, hit")
+    done = benchmark(folder, *asked, "--panels", "set", "in, hit")
     assert done.returncode == 0, done.stderr
     assert re.findall(r'class="panel"[^>]*>([^<]*)', chart.read_text()) == ["set", "in, hit"]
 
@@ -84,27 +93,27 @@ def test_the_charts_figures_read_as_its_examples_say(report: ModuleType) -> None
     assert doctest.testmod(chart) == (0, 2)
 
 
-def test_json_to_stdout_is_nothing_but_json(tmp_path: Path) -> None:
-    done = benchmark(tmp_path, "--keys", "50", "--only", "dict", "--json", "-")
+def test_json_to_stdout_is_nothing_but_json(folder: Path) -> None:
+    done = benchmark(folder, "--keys", "50", "--only", "dict", "--json", "-")
 
     assert json.loads(done.stdout)["runs"][0]["medians"]["dict"]["get"] > 0
     assert "microseconds" in done.stderr
 
 
-def test_a_saved_run_is_shown_checked_and_drawn_without_measuring(tmp_path: Path) -> None:
+def test_a_saved_run_is_shown_checked_and_drawn_without_measuring(folder: Path) -> None:
     asked = ("--keys", "100", "--only", "kvmap,dict")
-    first = benchmark(tmp_path, *asked, "--json", str(tmp_path / "all.json"))
-    result = json.loads((tmp_path / "all.json").read_text())
+    first = benchmark(folder, *asked, "--json", str(folder / "all.json"))
+    result = json.loads((folder / "all.json").read_text())
     (run,) = result["runs"]
     result["runs"].append({**run, "size": 16_000, "keys": 12_345})
     run["medians"]["kvmap"]["len"] = 11.0  # and the limit is 10
-    (tmp_path / "all.json").write_text(json.dumps(result))
+    (folder / "all.json").write_text(json.dumps(result))
 
-    chart = tmp_path / "chart.svg"
-    page = tmp_path / "tables.md"
-    saved = ("--from", str(tmp_path / "all.json"), "--size", "16000", "--plot", str(chart))
+    chart = folder / "chart.svg"
+    page = folder / "tables.md"
+    saved = ("--from", str(folder / "all.json"), "--size", "16000", "--plot", str(chart))
     saved += ("--markdown", str(page))
-    done = benchmark(tmp_path, *saved, "--check")
+    done = benchmark(folder, *saved, "--check")
 
     assert first.stderr == ""
     assert done.returncode == 1, done.stderr
@@ -116,11 +125,11 @@ def test_a_saved_run_is_shown_checked_and_drawn_without_measuring(tmp_path: Path
     assert "| len | 11.0 | 0." in page.read_text(encoding="utf-8")
 
 
-def test_at_size_every_part_is_measured_and_checked(tmp_path: Path, limits: ModuleType) -> None:
-    result = tmp_path / "result.json"
+def test_at_size_every_part_is_measured_and_checked(folder: Path, limits: ModuleType) -> None:
+    result = folder / "result.json"
     asked = ("--scale", "--keys", "2000", "--only", "kvmap,shelve")
 
-    done = benchmark(tmp_path, *asked, "--json", str(result))
+    done = benchmark(folder, *asked, "--json", str(result))
 
     assert done.returncode == 0, done.stderr
     scale = json.loads(result.read_text())["scale"]
@@ -134,8 +143,8 @@ def test_at_size_every_part_is_measured_and_checked(tmp_path: Path, limits: Modu
         assert syncs[f"{batch}: their syncs"] == syncs[f"{batch}: shards touched"] > 1
 
 
-def test_an_unknown_contestant_is_refused(tmp_path: Path) -> None:
-    done = benchmark(tmp_path, "--only", "kvmap,oracle")
+def test_an_unknown_contestant_is_refused(folder: Path) -> None:
+    done = benchmark(folder, "--only", "kvmap,oracle")
 
     assert done.returncode == 2
     assert "oracle is none of kvmap, dict, lmdb" in done.stderr
