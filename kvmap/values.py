@@ -115,25 +115,27 @@ def decode_many(texts: list[bytes]) -> list[Any]:
     return list(map(loads, texts))
 
 
-def add(text: bytes, by: int | float) -> tuple[bytes, int | float]:
-    """Add to the number that a JSON text holds: the text of the sum, and the sum. O(1).
+def add(key: Key, text: bytes, by: int | float) -> tuple[bytes, int | float]:
+    """Add to the number that the JSON text of a key holds: the text of the sum, and the sum. O(1).
 
     A sum of ints is an int. Raises TypeError where the text or `by` is no number (a bool is none),
     and ValueError where the sum does not fit in 64 bits or is not finite.
 
-    >>> add(b"41", 1)
+    >>> add("visits", b"41", 1)
     (b'42', 42)
-    >>> add(b'"41"', 1)
+    >>> add("visits", b'"41"', 1)
     Traceback (most recent call last):
         ...
-    TypeError: the value is a str ('41'), not a number; nothing can be added to it
+    TypeError: the value of key 'visits' is a str ('41'), not a number; nothing can be added to it
     """
     if isinstance(by, bool) or not isinstance(by, (int, float)):
         raise TypeError(f"{shown(by)} is of type {type(by).__name__}; an int or float can be added")
     number = loads(text)
     if type(number) is not int and type(number) is not float:
         name = "None" if number is None else f"a {type(number).__name__} ({shown(number)})"
-        raise TypeError(f"the value is {name}, not a number; nothing can be added to it")
+        raise TypeError(
+            f"the value of key {shown(key)} is {name}, not a number; nothing can be added to it"
+        )
     try:
         total = number + by
     except OverflowError:
@@ -141,11 +143,15 @@ def add(text: bytes, by: int | float) -> tuple[bytes, int | float]:
     if isinstance(total, int):
         total = int(total)
         if not LEAST <= total <= LARGEST:
-            raise ValueError(f"{number} + {shown(by)} does not fit in 64 bits; nothing was added")
+            raise ValueError(
+                f"key {shown(key)}: {number} + {shown(by)} does not fit in 64 bits; nothing was added"
+            )
     else:
         total = float(total)
         if not math.isfinite(total):
-            raise ValueError(f"{number} + {shown(by)} is not a finite number; nothing was added")
+            raise ValueError(
+                f"key {shown(key)}: {number} + {shown(by)} is not a finite number; nothing was added"
+            )
     return dumps(total), total
 
 
@@ -163,7 +169,7 @@ def increment(
         if default is None:
             raise KeyError(key)
         text = encode(default)
-    return add(text, by)
+    return add(key, text, by)
 
 
 def _is_kept(value: Any, text: bytes) -> bool:

@@ -410,7 +410,7 @@ def test_what_is_not_json_among_many_texts_is_an_error(texts: list[bytes]) -> No
     ],
 )
 def test_a_number_is_added_to(text: bytes, by: Any, total: Any) -> None:
-    added, result = add(text, by)
+    added, result = add("n", text, by)
     assert (result, type(result)) == (total, type(total))
     assert added == orjson.dumps(total)
 
@@ -418,14 +418,14 @@ def test_a_number_is_added_to(text: bytes, by: Any, total: Any) -> None:
 @pytest.mark.parametrize("text", [b'"1"', b"true", b"null", b"[1]", b"{}", b'{"$int":"5"}'])
 def test_nothing_is_added_to_what_is_no_number(text: bytes) -> None:
     name = type(orjson.loads(text)).__name__.replace("NoneType", "None")
-    with pytest.raises(TypeError, match=f"^the value is (a )?{name}.*, not a number"):
-        add(text, 1)
+    with pytest.raises(TypeError, match=f"^the value of key 'n' is (a )?{name}.*, not a number"):
+        add("n", text, 1)
 
 
 @pytest.mark.parametrize("by", [True, None, "1", 1j, Decimal(1)])
 def test_only_numbers_of_json_are_added(by: Any) -> None:
     with pytest.raises(TypeError, match="an int or float can be added"):
-        add(b"1", by)
+        add("n", b"1", by)
 
 
 @pytest.mark.parametrize(
@@ -443,5 +443,5 @@ def test_only_numbers_of_json_are_added(by: Any) -> None:
     ids=lambda part: repr(part)[:20] if part != 10**5000 else "10**5000",
 )
 def test_a_sum_that_json_cannot_hold_is_refused(text: bytes, by: Any) -> None:
-    with pytest.raises(ValueError, match="nothing was added"):
-        add(text, by)
+    with pytest.raises(ValueError, match="^key 'n': .*; nothing was added$"):
+        add("n", text, by)

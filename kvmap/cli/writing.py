@@ -69,8 +69,7 @@ def seconds(ttl: float | None) -> float | Default | None:
 
 def incr(args: Namespace) -> int:
     key = keys_given.from_text(args.key, args.json_key)
-    wrong = refusing(f"key {to_text(key, True)}: ")
-    with open_to_write(args.store, args.timeout, new=True) as d, wrong:
+    with open_to_write(args.store, args.timeout, new=True) as d, refusing():
         total = d.incr(key, args.by, ttl=KEEP if args.ttl is None else seconds(args.ttl))
     screen.write(orjson.dumps(total) + b"\n")
     return 0

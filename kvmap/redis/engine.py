@@ -182,7 +182,7 @@ class RedisEngine:
         self, key: Key, by: int | float, default: int | float | None, ttl: float, /
     ) -> int | float:
         field, form = self._field_to_write(key)
-        initial = b"" if default is None else values.add(values.encode(default), by)[0]
+        initial = b"" if default is None else values.add(key, values.encode(default), by)[0]
         while True:
             reply = self._server.write(
                 _INCR,
@@ -198,10 +198,10 @@ class RedisEngine:
             if reply is None:
                 raise KeyError(key)
             if isinstance(reply, bytes):
-                return values.add(reply, 0)[1]
+                return values.add(key, reply, 0)[1]
             # Not two 64-bit integers: add them here, and write the sum if nobody was quicker.
             there: bytes = reply[0]
-            text, total = values.add(there, by)
+            text, total = values.add(key, there, by)
             if self.put(key, text, ttl, there):
                 return total
 

@@ -211,7 +211,7 @@ def test_incr(run: Run, store: Path) -> None:
     assert run("incr", "s", "token", "1").code == 2
     code, out, err = run("incr", "s", "ada")
     assert (code, out) == (2, "")
-    assert err.startswith('kvmap: key "ada": the value is a dict')
+    assert err.startswith("kvmap: the value of key 'ada' is a dict")
     for by in ("x", "nan", "inf", "1e999"):
         assert run("incr", "s", "visits", by).code == 2
     assert run("get", "s", "visits").out == "40.5\n"
