@@ -85,16 +85,17 @@ def test_results_that_find_no_room(store: Path) -> None:
     )
 
 
-def test_full_disk(tmp_path: Path) -> None:
-    kvmap.open(tmp_path / "s", shards=2).close()
-    (tmp_path / "in.jsonl").write_bytes(
+def test_full_disk(path_in_memory: Path) -> None:
+    store, given = path_in_memory, path_in_memory.with_name("in.jsonl")
+    kvmap.open(store, shards=2).close()
+    given.write_bytes(
         b"".join([b'{"key":%d,"value":"%b"}\n' % (n, b"x" * 1000) for n in range(6000)])
     )
     # No file may grow beyond 2 MB, so that the disk seems full in the second batch.
     code, out, err = real(
         "load",
-        tmp_path / "s",
-        tmp_path / "in.jsonl",
+        store,
+        given,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, 2_000_000)),
     )
 
@@ -103,12 +104,12 @@ def test_full_disk(tmp_path: Path) -> None:
     assert re.search(r"stopped, [0-9,]+ entries loaded so far; run it again to go on\n$", err)
     assert err.count("\n") == 1
     loaded = int(err.split("stopped, ")[1].split(" ")[0].replace(",", ""))
-    with kvmap.open(tmp_path / "s", "w") as d:
+    with kvmap.open(store, "w") as d:
         assert list(d) == list(range(loaded))
         assert loaded >= BATCH
         d[0] = "still works"
-    assert real("load", tmp_path / "s", tmp_path / "in.jsonl").code == 0
-    assert real("count", tmp_path / "s").out == "6000\n"
+    assert real("load", store, given).code == 0
+    assert real("count", store).out == "6000\n"
 
 
 def test_ctrl_c_leaves_the_store_whole(tmp_path: Path) -> None:

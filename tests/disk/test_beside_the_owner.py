@@ -132,9 +132,9 @@ def test_a_snapshot_refuses_writes() -> None:
         d["key 1"] = "the owner writes"
 
 
-def test_while_threads_write(path: Path) -> None:
+def test_while_threads_write(path_in_memory: Path) -> None:
     """All keys of an update are of one age, in every snapshot."""
-    done = threading.Event()
+    path, done = path_in_memory, threading.Event()
     names = [f"key {number}" for number in range(30)]
 
     def write() -> int:

@@ -173,7 +173,7 @@ mmap.mmap = Map
 """
 
 
-def test_what_macos_lacks_is_not_needed(tmp_path: Path) -> None:
+def test_what_macos_lacks_is_not_needed(path_in_memory: Path) -> None:
     """Tests on the system's files again, in a Python without what other systems do not have."""
     files = [
         *("test_ownership.py", "test_compaction.py", "test_backup.py", "test_stats.py"),
@@ -191,7 +191,7 @@ sys.exit(done)
     here = Path(__file__).parent
     process = python(
         code,
-        *("-q", "-x", "-p", "no:cacheprovider", f"--basetemp={tmp_path / 'base'}"),
+        *("-q", "-x", "-p", "no:cacheprovider", f"--basetemp={path_in_memory}"),
         *(here / name for name in files),
         cwd=ROOT,
     )

@@ -68,9 +68,9 @@ def run_and_kill(path: Path, seed: int, start: float, target: int, pause: float)
     return count
 
 
-def test_kills(tmp_path: Path) -> None:
+def test_kills(path_in_memory: Path) -> None:
     choose = random.Random(1)
-    path = tmp_path / "store"
+    path = path_in_memory
     clock = Clock()
     model = Model(clock)
     acknowledged = 0
@@ -89,7 +89,7 @@ def test_kills(tmp_path: Path) -> None:
         if not path.exists():
             continue
         # Half of the time the next child opens what its killed brother left.
-        copy = path if choose.random() < 0.5 else tmp_path / "copy"
+        copy = path if choose.random() < 0.5 else path.parent / "copy"
         if copy != path:
             shutil.copytree(path, copy)
         with opened(copy, clock) as d:
@@ -106,11 +106,11 @@ def test_kills(tmp_path: Path) -> None:
     print(f"{KILLS} kills, {acknowledged} acknowledged")
 
 
-def test_a_large_update_is_all_or_nothing_for_a_kill(tmp_path: Path) -> None:
+def test_a_large_update_is_all_or_nothing_for_a_kill(path_in_memory: Path) -> None:
     """3 of 30 killed stores held a part of the update, once."""
     choose, kept = random.Random(2), 0
     for number in range(200 if LONG else 20):
-        path = tmp_path / str(number)
+        path = path_in_memory / str(number)
         receive, ready = os.pipe()
         child = os.fork()
         if not child:
