@@ -14,6 +14,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pytest
+
 import kvmap
 
 T = TypeVar("T")
@@ -52,6 +54,22 @@ def killed(d: AnyMap, copy: Path) -> Path:
     """The directory as `kill -9` would leave it at this moment."""
     shutil.copytree(d.path, copy)
     return copy
+
+
+class Library:
+    """A module that is imported at its first use: few of the processes that collect a test run it."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def load(self) -> Any:
+        """The module. Skips the test where it is missing."""
+        return pytest.importorskip(self._name)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith(("_", "pytest_")):  # which pytest asks every object for
+            raise AttributeError(name)
+        return getattr(self.load(), name)
 
 
 @contextmanager

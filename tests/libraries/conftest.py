@@ -4,7 +4,15 @@ import importlib.util
 from types import ModuleType
 
 import pytest
-from helpers import ROOT
+from helpers import ROOT, Library
+
+
+@pytest.fixture(autouse=True, scope="module")
+def libraries(request: pytest.FixtureRequest) -> None:
+    """What a file of tests is about; it is skipped where that is missing."""
+    for each in vars(request.module).values():
+        if isinstance(each, Library):
+            each.load()
 
 
 @pytest.fixture(scope="session")

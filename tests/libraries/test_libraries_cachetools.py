@@ -3,9 +3,9 @@
 import threading
 
 import pytest
-from helpers import AnyMap, run_together
+from helpers import AnyMap, Library, run_together
 
-cachetools = pytest.importorskip("cachetools")
+cachetools = Library("cachetools")
 
 
 def test_cached(d: AnyMap) -> None:

@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 
 import pytest
-from helpers import AnyMap
+from helpers import AnyMap, Library
 from stores import Store
 
-dogpile_cache = pytest.importorskip("dogpile.cache")
+dogpile_cache = Library("dogpile.cache")
 
 
 @pytest.fixture

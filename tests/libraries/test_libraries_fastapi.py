@@ -5,13 +5,13 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
-from helpers import AnyMap
+from helpers import AnyMap, Library
 
 import kvmap
 
-fastapi = pytest.importorskip("fastapi")
-httpx = pytest.importorskip("httpx")
-anyio_threads = pytest.importorskip("anyio.to_thread")
+fastapi = Library("fastapi")
+httpx = Library("httpx")
+anyio_threads = Library("anyio.to_thread")
 
 PATIENCE = 20.0
 

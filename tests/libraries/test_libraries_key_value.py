@@ -10,13 +10,13 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from helpers import AnyMap, Clock
+from helpers import AnyMap, Clock, Library
 from stores import Store
 
 import kvmap
 
-memory = pytest.importorskip("key_value.aio.stores.memory")
-errors = pytest.importorskip("key_value.aio.errors")
+memory = Library("key_value.aio.stores.memory")
+errors = Library("key_value.aio.errors")
 
 Use = Callable[[Any], Awaitable[None]]
 MOST = 50

@@ -1,9 +1,8 @@
 """pandas reads a map as a Series, and its copy as a DataFrame."""
 
-import pytest
-from helpers import AnyMap
+from helpers import AnyMap, Library
 
-pandas = pytest.importorskip("pandas")
+pandas = Library("pandas")
 
 
 def test_series(d: AnyMap) -> None:

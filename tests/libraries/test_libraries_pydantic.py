@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import AnyMap
+from helpers import AnyMap, Library
 
 import kvmap
 
-pydantic = pytest.importorskip("pydantic")
+pydantic = Library("pydantic")
 
 
 def models() -> tuple[Any, Any]:

@@ -6,9 +6,9 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from types import ModuleType
 
 import pytest
-from helpers import AnyMap
+from helpers import AnyMap, Library
 
-requests_cache = pytest.importorskip("requests_cache")
+requests_cache = Library("requests_cache")
 
 
 class Site:

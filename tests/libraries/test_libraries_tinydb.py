@@ -3,9 +3,9 @@
 from types import ModuleType
 
 import pytest
-from helpers import AnyMap
+from helpers import AnyMap, Library
 
-tinydb = pytest.importorskip("tinydb")
+tinydb = Library("tinydb")
 
 
 def test_a_database(d: AnyMap, recipes: ModuleType) -> None:

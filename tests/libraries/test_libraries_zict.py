@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 
 import pytest
-from helpers import AnyMap
+from helpers import AnyMap, Library
 from stores import Store
 
-zict = pytest.importorskip("zict")
-contract = pytest.importorskip("zict.tests.utils_test")
+zict = Library("zict")
+contract = Library("zict.tests.utils_test")
 
 
 @pytest.fixture
