@@ -23,6 +23,24 @@ LOST = Choice("lost")
 AFTER = "after the cut"
 
 
+class States:
+    """The states of a disk that there were, each of which needs to be opened once."""
+
+    def __init__(self) -> None:
+        self._known: set[int] = set()
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def add(self, disk: Disk) -> bool:
+        """Whether this one is new."""
+        state = disk.state()
+        state.pop("/store/lock", None)  # its text is for people
+        before = len(self._known)
+        self._known.add(hash(tuple(state.items())))
+        return len(self._known) > before
+
+
 class Cutter:
     """Cuts the power at every moment of a run, in several ways, and opens what is left."""
 
@@ -37,7 +55,7 @@ class Cutter:
         """What stands synced, for a map without `sync=True`."""
         self.since: dict[Any, list[tuple[Any, float] | None]] = {}
         """What each key has been since then."""
-        self.states: set[int] = set()
+        self.states = States()
         self.kills = 0
         self.kill_in = -1
         """The number of changes until the process is killed amid a step; below 0: it is not."""
@@ -169,21 +187,12 @@ class Cutter:
     def cut(self, call: str) -> None:
         for choice in choices(self.random, self.disk.moment + 1, 5):
             left = self.disk.copy(choice)
-            if self.is_new(left):
+            if self.states.add(left):
                 try:
                     self.open_and_check(left)
                 except Exception as error:
                     error.add_note(f"{choice.kind} at {self.disk.moment}, {call}, {self.step[:2]}")
                     raise
-
-    def is_new(self, left: Disk) -> bool:
-        state = left.state()
-        state.pop("/store/lock", None)  # its text is for people
-        name = hash(tuple(state.items()))
-        if name in self.states:
-            return False
-        self.states.add(name)
-        return True
 
     def open_and_check(self, left: Disk) -> None:
         if len(self.states) % 50 == 0:  # the recovery may be cut off, too
