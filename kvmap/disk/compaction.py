@@ -64,56 +64,62 @@ class Compactor:
         self._steps = steps
         self._tuning = tuning
         self._copy: _Copy | None = None
-        self._size = shards.size
-        """Bytes of all shards at the end of the last step, or when the first was due."""
         self.due = False
         """Whether a compaction is under way, or another shard may be worn."""
 
-    def step_in_passing(self, shard: Shard) -> None:
-        """Go on with the compaction that is under way, or begin this worn shard's.
+    def step_in_passing(self, shard: Shard, freed: int) -> None:
+        """Go on with what is due, now that a write has made so many bytes of a worn shard dead.
 
-        The write that calls is done, so it must not fail. What stands in the way is met again by
-        `compact`, or when the damaged record is read; a lost lock is met by the next write.
+        With 2.2 times as many, a store that is overwritten would just keep its size. The write that
+        calls is done, so it must not fail. What stands in the way is met again by `compact`, or when
+        the damaged record is read; a lost lock is met by the next write.
         """
-        if self._copy is not None:
-            if self._may_wait(self._copy) and self._may_take_long(shard):
-                return
-            shard = self._copy.shard
-        elif shard.end < shard.retry_compaction_at:
-            return
-        elif not self.due:
-            self._size = self._shards.size
+        share = max(self._tuning.step_bytes, 4 * freed)
         with suppress(StoreLockedError):
-            self._try_step(shard)
+            self._go_on(share, may_wait=self._may_take_long(shard))
 
     def go_on(self) -> None:
         """Go on with what is due: the compaction that is under way, or a worn shard's.
 
         Raises StoreLockedError where the lock was lost.
         """
+        self._go_on(self._tuning.step_bytes, may_wait=True)
+
+    def _go_on(self, share: int, *, may_wait: bool) -> None:
+        """Look through about so many bytes, of one shard after the other."""
+        while share > 0 and (shard := self._next()) is not None:
+            if may_wait and self._waits():
+                return
+            share = self._try_step(shard, share)
+        self.due = self._next() is not None
+
+    def _next(self) -> Shard | None:
+        """The shard whose compaction is under way, or else a worn one."""
         if self._copy is not None:
-            if not self._may_wait(self._copy):
-                self._try_step(self._copy.shard)
-        elif (worn := self._worn()) is not None:
-            self._try_step(worn)
-        else:
-            self.due = False
+            return self._copy.shard
+        for shard in self._shards.all:
+            if shard.worn and shard.parsed and shard.end >= shard.retry_compaction_at:
+                return shard
+        return None
 
     def _may_take_long(self, shard: Shard) -> bool:
         """Whether the shard's dead bytes may stay as long as no other write comes."""
         return shard.dead <= shard.live + self._tuning.slack_bytes
 
-    def _may_wait(self, copy: _Copy) -> bool:
+    def _waits(self) -> bool:
         """Whether a sync is under way, and its shard has hardly grown or emptied meanwhile."""
+        copy = self._copy
+        if copy is None or copy.syncing is None or copy.syncing.done:
+            return False
         shard = copy.shard
-        if copy.syncing is None or copy.syncing.done or not self._may_take_long(shard):
+        if not self._may_take_long(shard):
             return False
         return shard.end - copy.begun_at <= (self._tuning.slack_bytes >> 1) + (shard.live >> 3)
 
-    def _try_step(self, shard: Shard) -> None:
+    def _try_step(self, shard: Shard, share: int) -> int:
         """Do without the compaction where there is no room for it, or where damage is met."""
         try:
-            self._step(shard)
+            return self._step(shard, share)
         except (OSError, CorruptStoreError, MemoryError) as error:
             self._steps.settle()
             self._steps.current = BEGUN
@@ -121,13 +127,7 @@ class Compactor:
             if isinstance(error, StoreLockedError):
                 raise
             shard.retry_compaction_at = shard.end + max(self._tuning.slack_bytes, shard.end >> 3)
-        self.due = self._copy is not None or self._worn() is not None
-
-    def _worn(self) -> Shard | None:
-        for shard in self._shards.all:
-            if shard.worn and shard.parsed and shard.end >= shard.retry_compaction_at:
-                return shard
-        return None
+            return 0
 
     def compact(self, shard: Shard) -> None:
         """Compact a shard at once, so that nothing dead is left.
@@ -137,9 +137,9 @@ class Compactor:
         """
         self.stop()
         try:
-            self._step(shard, at_once=True)
+            self._step(shard, shard.end, at_once=True)
             while self._copy is not None:
-                self._step(shard, at_once=True)
+                self._step(shard, shard.end, at_once=True)
         except BaseException:
             self.stop()
             raise
@@ -163,13 +163,11 @@ class Compactor:
                 with suppress(OSError):  # of a file that nobody needs
                     copy.syncing.finish()
 
-    def _step(self, shard: Shard, *, at_once: bool = False) -> None:
+    def _step(self, shard: Shard, share: int, *, at_once: bool = False) -> int:
+        """Look through about `share` bytes; return what is left of it."""
         copy, self._copy = self._copy, None  # which it stays where this fails
         if copy is None:
             copy = _Copy(self._shards, shard)
-        if copy.syncing is not None:
-            self._size = self._shards.size  # what was written while this waited is not behind
-        share = self._share()
         try:
             waits = False
             if copy.done < copy.begun_at:
@@ -181,7 +179,7 @@ class Compactor:
                 # What was written since goes along with its tombstones.
                 if copy.syncing is not None:
                     copy.syncing.finish()
-                self._copy_more(copy, shard.end, share)
+                share = self._copy_more(copy, shard.end, share)
             if waits or copy.done < shard.end:
                 self._copy = copy
             else:
@@ -189,24 +187,17 @@ class Compactor:
         except BaseException:
             copy.new.drop()
             raise
-        self._size = self._shards.size
-
-    def _share(self) -> int:
-        """Bytes that a step looks through, about: the more, the more was written since the last one.
-
-        With 2.2 times as many, a store that is overwritten would just keep its size.
-        """
-        return max(self._tuning.step_bytes, 4 * (self._shards.size - self._size))
+        return share
 
     def _copy_more(self, copy: _Copy, stop: int, share: int) -> int:
-        """Look through about `share` bytes; return what is left of it."""
-        size = min(share, self._tuning.step_bytes)
-        if size > 0:
+        while share > 0 and copy.done < stop:
+            size = min(share, self._tuning.step_bytes)
             for at, data in copy.shard.stretches(copy.done, stop, size):
                 self._look_through(copy, at, data)
                 share -= max(size, len(data))
-                if share <= 0:
-                    break
+                break
+            else:
+                raise CorruptStoreError(copy.shard.path, copy.done, "the file became shorter")
         return share
 
     def _look_through(self, copy: _Copy, at: int, data: bytes) -> None:

@@ -123,11 +123,6 @@ class Shards:
         """Bytes of all records that hold an entry."""
         return sum([shard.live for shard in self.all])
 
-    @property
-    def size(self) -> int:
-        """Bytes of all records, dead and live."""
-        return sum([shard.end for shard in self.all])
-
     def new_file(self, shard: Shard) -> NewFile:
         """A file that may take a shard's place. Raises StoreLockedError where the lock was lost."""
         self._check_owner()

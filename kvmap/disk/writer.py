@@ -126,7 +126,7 @@ class Writer:
         shard.last_seq = seq
         self._steps.current = BEGUN
         if shard.end - shard.live > self._slack and shard.worn:
-            self._compactor.step_in_passing(shard)
+            self._compactor.step_in_passing(shard, freed)
 
     def delete(self, key: Key, old: Entry) -> None:
         """Write a tombstone of a key that is there; its shard has been parsed."""
@@ -154,7 +154,7 @@ class Writer:
         shard.last_seq = seq
         self._steps.current = BEGUN
         if shard.end - shard.live > self._slack and shard.worn:
-            self._compactor.step_in_passing(shard)
+            self._compactor.step_in_passing(shard, line_size(old))
 
     def _name(self, key: Key, old: Entry | None) -> tuple[Key, bytes]:
         """A key as it will come back, and its JSON text: `1` stays `1` when `True` overwrites it.
@@ -252,7 +252,7 @@ class Writer:
         self._steps.current = BEGUN
         for part in parts:
             if part.shard.worn:
-                self._compactor.step_in_passing(part.shard)
+                self._compactor.step_in_passing(part.shard, part.size - part.growth)
 
     def _append(self, part: Part) -> None:
         # Large records are written as they are, small ones are joined, which costs less.

@@ -42,6 +42,16 @@ def test_values_of_any_size_are_compacted_as_fast_as_they_are_overwritten(size: 
     d.close()
 
 
+def test_large_batches_are_compacted_as_fast_as_they_come() -> None:
+    disk, keys = Disk(), range(200)
+    tuning = Tuning(slack_bytes=500, step_bytes=500)
+    with open_on(disk, shards=8, tuning=tuning) as d:
+        for number in range(12):
+            d.update(dict.fromkeys(keys, f"{number:0100}"))
+        live = d.stats().live_bytes
+        assert sum(map(len, files(d, disk).values())) < 3.5 * live
+
+
 @pytest.mark.parametrize("shards", [1, 4])
 def test_random_churn_stays_within_bounds_and_equal_to_a_dict(shards: int) -> None:
     random_, disk = random.Random(shards), Disk()
@@ -449,6 +459,15 @@ def test_what_only_expires_is_compacted_too() -> None:
                 assert len(files(d, disk)[SHARD]) < 25_000
         assert len(d) in (99, 100)
         check(d, disk)
+
+
+def test_a_shard_that_became_shorter_is_not_compacted(disk: Disk) -> None:
+    with open_on(disk, shards=1) as d:
+        for number in range(20):
+            d["key"] = number
+        disk.file("/store/" + SHARD).resize(49, 0)
+        with pytest.raises(kvmap.CorruptStoreError, match=r"00\.jsonl.*became shorter"):
+            d.compact()
 
 
 @pytest.mark.parametrize("damaged", [b"key name", b"the value"])
