@@ -33,7 +33,7 @@ def test_killed_and_started_again(own: ServerProcess) -> None:
                 work()
             assert isinstance(caught.value, ConnectionError)
             assert str(own.port) in str(caught.value)
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < 10
         assert str(own.port) in repr(d)
         own.start()
         assert dict(d) == {"a": 1}
@@ -100,7 +100,7 @@ def test_a_server_that_does_not_answer(own: ServerProcess) -> None:
             with pytest.raises(kvmap.StoreTimeoutError, match="nothing was changed") as caught:
                 work()
             assert isinstance(caught.value, TimeoutError)
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < 10
         own.resume()
         found = d["a"]
         assert found in (1, 2)
