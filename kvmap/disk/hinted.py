@@ -25,4 +25,3 @@ class Hinted:
     def compare(self, number: int, scan: Scan) -> None:
         """Compare it with a shard that was read through."""
         self.right = self.right and scan.holds(self._shards[number])
-        self._shards[number] = {}

@@ -120,12 +120,7 @@ def is_about(journal: Ends, shards: Iterable[Shard]) -> bool:
 
 def _record_at(shard: Shard, at: int) -> Record | None:
     """The whole record that begins at byte `at`, if there is one."""
-    size = 1 << 12
-    while at < shard.end:
-        data = shard.read(at, min(at + size, shard.end))
-        if b"\n" in data or at + size >= shard.end:
-            with suppress(ValueError):
-                return parse(data[: data.find(b"\n") + 1], shard.number, at)
-            return None
-        size *= 2
+    _, data = next(shard.stretches(at, size=1 << 12), (at, b""))
+    with suppress(ValueError):
+        return parse(data[: data.find(b"\n") + 1], shard.number, at)
     return None

@@ -119,12 +119,9 @@ class Mend:
         for each in self._survey.misfits:
             self._ownership.check()
             self._quarantine.move(each)
-            if each.file == NAME:
-                self._folder.remove(NAME)
         if SHARDS not in self._folder.names():
             self._folder.make_subfolder(SHARDS)
         self._folder.remove(HINT)
-        self._folder.sync()
 
     def _mend_shards(self) -> None:
         shards = self._writable()

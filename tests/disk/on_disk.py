@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 import kvmap
 from kvmap import disk
@@ -22,6 +25,13 @@ def open_on(
     options = {"shards": None, "sync": False, "timeout": 0, "mode": 0o700, **options}
     engine = disk.open_engine(str(path), flag, change=changing(**settings), fs=fs, **options)
     return before(engine)
+
+
+def lower_most_bytes(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    """Let a shard be full at so many bytes, wherever the limit is known."""
+    for name, module in list(sys.modules.items()):
+        if name.startswith("kvmap.disk") and hasattr(module, "MOST_BYTES"):
+            monkeypatch.setattr(module, "MOST_BYTES", size)
 
 
 def snapshot_on(fs: FileSystem, path: str | Path = "/store") -> kvmap.KVMap[Any, Any]:

@@ -16,6 +16,7 @@ from helpers import LONG
 from model import Contents, Model, contents, steps, take
 from on_disk import open_on
 from simulated import Choice, Disk, choices
+from watched import Watched
 from works import SMALL, Work, delete_many, made, transaction, update
 
 RUNS = 40 if LONG else 1
@@ -55,6 +56,25 @@ def test_a_sync_that_returns_after_one_that_failed_has_synced_everything() -> No
         d["third"] = 3
         d.sync()
         assert left(disk) == {"first": 1, "second": 2, "third": 3}
+
+
+def test_a_store_that_was_emptied_after_a_failed_sync_needs_no_new_file() -> None:
+    disk = Disk()
+    with open_on(disk, shards=1) as d:
+        d["first"] = 1
+        disk = disk.copy()  # a kill
+    fs = Watched(disk)
+    with open_on(fs) as d:
+        once(disk)
+        with pytest.raises(OSError, match="error"):
+            d.sync()
+        d.clear()
+        calls: list[str] = []
+        fs.before = calls.append
+        d["second"] = 2
+        d.sync()
+        assert (calls.count("pwrite"), calls.count("sync"), calls.count("rename")) == (1, 1, 0)
+        assert left(disk) == {"second": 2}
 
 
 def test_a_close_after_a_failed_sync_leaves_everything_on_disk() -> None:

@@ -288,6 +288,13 @@ def test_one_that_disagrees_with_a_forged_shard_is_stale(disk: Disk, model: dict
     assert_holds(disk, expected)
 
 
+def test_one_that_counts_other_live_bytes_than_its_entries_have_is_stale(
+    disk: Disk, model: dict[Any, Any]
+) -> None:
+    disk.put(HINT, FORGED["other live bytes"](disk.state()[HINT]))
+    assert disk_engine.verify("/store", fs=disk).index == "stale"
+
+
 def test_verify_says_that_it_is_used(disk: Disk, model: dict[Any, Any]) -> None:
     assert disk_engine.verify("/store", fs=disk).index == "in use"
     disk_engine.repair("/store", fs=disk)

@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 from helpers import LONG
-from interrupting import Interrupt
+from interrupting import Interrupt, Interrupted
 from invariants import check
 from model import Contents, contents
 from on_disk import open_on
 from simulated import Disk
 from works import SEVERAL, SMALL, WORKS, Map, Work, clear, made, pop_oldest, read, undone
+
+from kvmap.keys import bucket
 
 TRIES = 100_000 if LONG else 10
 """At how many bytecodes of each piece of work there is an interrupt, about."""
@@ -228,3 +230,69 @@ def test_a_signal_handler_that_writes_at_each_bytecode(work: Work, loaded: bool)
     print(f"{sum(took)} of {len(took)} writes taken in {work.__name__}")
     assert any(took)
     assert not all(took)
+
+
+def test_an_interrupt_at_each_bytecode_while_entries_expire() -> None:
+    def prepared() -> tuple[Disk, Map]:
+        disk = made(2)
+        d = open_on(disk, tuning=SMALL)
+        for number in range(4):
+            d.set(number, number, ttl=10)
+        assert len(d) == 13
+        return disk, d
+
+    def work(d: Map) -> None:
+        d["key 3"] = "over"
+
+    disk, d = prepared()
+    disk.wait(11)
+    for at in points(work, d, 100):
+        disk, d = prepared()
+        rest = iter(d)
+        assert next(rest) == "key 0"
+        disk.wait(11)
+        interrupt = Interrupt(at)
+        interrupt.during(lambda: work(d))
+        assert list(rest) == list(d)[1:], interrupt.where
+        check(d, disk)
+        assert d.stats().counts.expirations == d.purge() == 4, interrupt.where
+        d.close()
+
+
+# A second signal, while the first is dealt with
+
+
+def test_a_transaction_first_settles_what_was_left_behind() -> None:
+    disk = Disk()
+    fs = Interrupted(disk)
+    with open_on(fs, shards=1) as d:
+        d["one"] = 1
+        fs.interrupt("pwrite", "descriptor_status")
+        with pytest.raises(KeyboardInterrupt):
+            d["two"] = 2
+        assert not fs.left
+        with d.transaction():
+            d["three"] = 3
+        assert dict(d) == {"one": 1, "three": 3}
+        check(d, disk)
+
+
+def test_a_batch_is_undone_where_the_new_file_of_a_shard_is_given_up_amid_it() -> None:
+    disk = Disk()
+    fs = Interrupted(disk)
+    zero, one = (next(key for key in "abcdef" if bucket(key, 1) == number) for number in (0, 1))
+    with open_on(fs, shards=2, sync=True) as d:
+        d.update({zero: 0, one: 0})
+        disk.sync_fails = lambda call: call == "sync"
+        with pytest.raises(OSError, match="error"):
+            d[one] = 1
+        disk.sync_fails = lambda call: False
+        fs.interrupt("rename", "status")
+        with pytest.raises(KeyboardInterrupt):
+            d.update({zero: 2, one: 2})
+        assert not fs.left
+        assert dict(d) == {zero: 0, one: 0}
+        check(d, disk)
+        d.update({zero: 3, one: 3})
+        assert dict(d) == {zero: 3, one: 3}
+        check(d, disk)

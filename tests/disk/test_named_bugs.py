@@ -6,7 +6,6 @@ import errno
 import os
 import shutil
 import subprocess
-import sys
 import threading
 import tracemalloc
 from collections.abc import Callable
@@ -16,7 +15,7 @@ from typing import Any
 import pytest
 from helpers import Work, files_of, killed, python
 from invariants import check
-from on_disk import open_on
+from on_disk import lower_most_bytes, open_on
 from simulated import Choice, Disk
 from watched import Watched
 
@@ -247,10 +246,8 @@ with kvmap.open(sys.argv[1], shards=32) as d:
 
 
 def test_a_full_shard_raises_limit_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Near 4 GiB it was `struct.error`. Here the limit is lowered, wherever it is known."""
-    for name, module in list(sys.modules.items()):
-        if name.startswith("kvmap.disk") and hasattr(module, "MOST_BYTES"):
-            monkeypatch.setattr(module, "MOST_BYTES", 5000)
+    """Near 4 GiB it was `struct.error`."""
+    lower_most_bytes(monkeypatch, 5000)
     disk = Disk()
     with open_on(disk, shards=1) as d:
         d["a"] = "x" * 3000
@@ -351,3 +348,16 @@ def test_a_clock_that_is_set_back_brings_nothing_back_that_was_purged() -> None:
         d.compact()
     with open_on(disk) as d:
         assert dict(d) == {"other": 1}
+
+
+def test_what_expires_in_a_shard_that_was_read_before_stays_away() -> None:
+    disk = Disk()
+    with open_on(disk, shards=1) as d:
+        d.set("short", 1, ttl=10)
+        d["other"] = 1
+    with open_on(disk) as d:
+        assert d["other"] == 1
+        disk.wait(20)
+        assert d.get("short") is None
+        disk.time -= 15
+        assert d.get("short") is None

@@ -10,7 +10,7 @@ import orjson
 import pytest
 from helpers import files_of, killed
 from invariants import check
-from on_disk import open_on
+from on_disk import lower_most_bytes, open_on
 from simulated import Choice, Disk
 
 import kvmap
@@ -361,6 +361,29 @@ def test_a_record_that_stands_twice_counts_once() -> None:
     done = disk_engine.repair("/store", fs=disk)
     assert (done.records, done.renumbered, done.quarantined) == (2, 0, ())
     assert disk.state()["/store/shards/00.jsonl"] == one + two
+
+
+def test_a_shard_that_would_grow_too_long_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    one, two = record("ada", 1, value="x" * 3000), record("bob", 2, value="y" * 3000)
+    disk = stored([one])
+    disk.put("/store/shards/05.jsonl", two)
+    lower_most_bytes(monkeypatch, 5000)
+    with pytest.raises(kvmap.LimitError, match=r"00\.jsonl"):
+        disk_engine.repair("/store", fs=disk)
+    left = disk.state()
+    assert (left["/store/shards/00.jsonl"], left["/store/shards/05.jsonl"]) == (one, two)
+    lower_most_bytes(monkeypatch, 6200)
+    assert disk_engine.repair("/store", fs=disk).records == 2
+    assert values_on(disk) == {"ada": "x" * 3000, "bob": "y" * 3000}
+
+
+def test_what_is_taken_out_of_a_shard_does_not_count_for_its_length(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    disk = stored([b"x" * 2000 + b"\n", record("ada", 1, value="x" * 3000)])
+    lower_most_bytes(monkeypatch, 5200)
+    assert disk_engine.repair("/store", fs=disk).records == 1
+    assert values_on(disk) == {"ada": "x" * 3000}
 
 
 def test_a_value_that_is_no_json_is_taken_out(store: Path) -> None:

@@ -197,3 +197,19 @@ def test_every_cut_of_a_journal_is_all_or_nothing() -> None:
                 assert dict(d) in expected
                 check(d, state)
             assert "/store/journal.jsonl" not in state.state()
+
+
+@pytest.mark.parametrize("cut", [1, 5000])
+def test_a_batch_whose_first_record_is_long_and_cut_is_dropped(cut: int) -> None:
+    disk = Disk()
+    with open_on(disk, shards=1) as d:
+        d["a"] = 1
+        states: list[Disk] = []
+        disk.happened = lambda call: states.append(disk.copy())
+        d.update(b="x" * 9000, c=1)
+        disk.happened = lambda call: None
+    state = next(each for each in states if b'"c"' in each.state()[SHARD])
+    data = state.state()[SHARD]
+    left = with_bytes(state, data[: data.index(b'{"key":"c"') - cut])
+    assert "/store/journal.jsonl" in left.state()
+    assert_recovers(left, {"a": 1})
