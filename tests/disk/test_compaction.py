@@ -533,3 +533,16 @@ def test_what_a_compaction_has_synced_is_not_synced_again(disk: Disk) -> None:
         fs.before = calls.append
         d.sync()
         assert "sync" not in calls
+
+
+def test_what_was_written_amid_a_compaction_is_synced_after_it(
+    half_compacted: kvmap.KVMap[Any, Any], disk: Disk
+) -> None:
+    d = half_compacted
+    d.sync()
+    d["new"] = 1
+    while under_way(d, disk):
+        d.pop("absent", None)
+    d.sync()
+    with open_on(disk.copy(Choice("lost"))) as left:
+        assert dict(left) == dict(d)

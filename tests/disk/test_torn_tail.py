@@ -12,6 +12,7 @@ from simulated import SECTOR, Disk
 
 import kvmap
 from kvmap import disk as disk_engine
+from kvmap.disk.records import sealed
 
 KEPT: dict[str, Any] = {"ada": {"name": "Ada"}, "bob": [1, "\n", '","seq":1', ',"crc":"00000000"}']}
 LAST: dict[str, Any] = {"last": {"é": ["x" * 20, None]}}
@@ -213,3 +214,13 @@ def test_a_batch_whose_first_record_is_long_and_cut_is_dropped(cut: int) -> None
     left = with_bytes(state, data[: data.index(b'{"key":"c"') - cut])
     assert "/store/journal.jsonl" in left.state()
     assert_recovers(left, {"a": 1})
+
+
+def test_a_journal_that_a_power_cut_brings_back_takes_no_later_record() -> None:
+    """It names the numbers of its batch, and another record stands where that began."""
+    disk = killed(KEPT, LAST)
+    _, begin = last_record(disk)
+    for first, whole in ((4, False), (5, True)):
+        journal = sealed(b'{"first":%d,"last":%d,"ends":[[0,%d]]' % (first, first + 1, begin))
+        left = with_bytes(disk, journal, "/store/journal.jsonl")
+        assert_recovers(left, {"first": 0, **KEPT, **(LAST if whole else {})})
