@@ -233,8 +233,8 @@ class Loading:
         if not rising(places):
             order = sorted(range(len(items)), key=places.__getitem__)
             ordered = dict([items[i] for i in order])
-            stray = tied(ordered.values())
-            if stray is not None:
+            if not rising([places[i] for i in order]):
+                stray = tied(ordered.values())
                 self._steps.current = before
                 path = self._shards.all[unpack_shard(stray)[0]].path
                 raise CorruptStoreError(path, span(stray)[0], TIED)

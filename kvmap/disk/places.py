@@ -24,14 +24,10 @@ def rising(places: Sequence[int]) -> bool:
     return all(map(int.__lt__, places, places[1:]))
 
 
-def tied(entries: Iterable[Entry]) -> Entry | None:
-    """An entry whose place another one has, of entries in the order of their places; None: none."""
-    before: Entry | None = None
-    for entry in entries:
-        if before is not None and place(entry) == place(before):
-            return max(before, entry, key=lambda each: (unpack_shard(each)[0], span(each)))
-        before = entry
-    return None
+def tied(entries: Iterable[Entry]) -> Entry:
+    """The latter of two entries with one place; `entries` are in the order of their places."""
+    pair = next(pair for pair in pairwise(entries) if place(pair[0]) == place(pair[1]))
+    return max(pair, key=lambda each: (unpack_shard(each)[0], span(each)))
 
 
 class Places:
