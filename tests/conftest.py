@@ -1,6 +1,5 @@
 """Fixtures that several files of tests share."""
 
-import gc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -25,9 +24,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_finish() -> None:
-    # What is there by now stays, so that no collection of garbage need look at it.
-    gc.collect()
-    gc.freeze()
+    helpers.freeze()
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import subprocess
@@ -54,6 +55,12 @@ def killed(d: AnyMap, copy: Path) -> Path:
     """The directory as `kill -9` would leave it at this moment."""
     shutil.copytree(d.path, copy)
     return copy
+
+
+def freeze() -> None:
+    """What is there by now stays, so that no collection of garbage need look at it."""
+    gc.collect()
+    gc.freeze()
 
 
 class Library:

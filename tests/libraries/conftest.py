@@ -4,7 +4,7 @@ import importlib.util
 from types import ModuleType
 
 import pytest
-from helpers import ROOT, Library
+from helpers import ROOT, Library, freeze
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -13,6 +13,7 @@ def libraries(request: pytest.FixtureRequest) -> None:
     for each in vars(request.module).values():
         if isinstance(each, Library):
             each.load()
+    freeze()
 
 
 @pytest.fixture(scope="session")
