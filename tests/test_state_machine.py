@@ -472,7 +472,7 @@ class BesideADictOnDisk(BesideADict):
 _checks = list(HealthCheck)
 TestInMemory = BesideADictInMemory.TestCase
 TestInMemory.settings = settings(
-    max_examples=3000 if LONG else 100,
+    max_examples=3000 if LONG else 60,
     stateful_step_count=60 if LONG else 30,
     deadline=None,
     suppress_health_check=_checks,

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from itertools import islice
 from typing import Any
 
+from helpers import LONG
 from model import Contents, Model, Step, contents, outcome, steps, take
 from on_disk import open_on, snapshot_on
 from simulated import Choice, Disk, choices
@@ -20,6 +21,8 @@ OPTIONS: dict[str, Any] = {
     "tuning": Tuning(slack_bytes=2000, step_bytes=1500, hint_bytes=100, map_slack_bytes=600),
 }
 LOST = Choice("lost")
+GOES_ON = 3 if LONG else 6
+"""Of so many states, one is written to as well."""
 AFTER = "after the cut"
 
 
@@ -201,7 +204,7 @@ class Cutter:
             found = contents(d)
             self.check(found)
             left.happened = lambda call: None
-            if goes_on := len(self.states) % 3 == 0:
+            if goes_on := len(self.states) % GOES_ON == 0:
                 d[AFTER] = 1
         assert not left.descriptors, "a descriptor was not given back"
         if not goes_on:
@@ -209,7 +212,7 @@ class Cutter:
         closed = left.copy(LOST)
         with open_on(closed, **OPTIONS) as d:
             assert contents(d) == [*found, (AFTER, 1, None)]
-        if len(self.states) % 5 == 0:
+        if len(self.states) % (2 * GOES_ON) == 0:
             assert disk_engine.verify("/store", fs=closed).ok
 
     def check_only(self, left: Disk) -> None:

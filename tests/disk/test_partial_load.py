@@ -202,7 +202,7 @@ class PartlyLoaded(RuleBasedStateMachine):
 
 
 PartlyLoaded.TestCase.settings = settings(
-    max_examples=2000 if LONG else 100,
+    max_examples=2000 if LONG else 60,
     stateful_step_count=40 if LONG else 20,
     deadline=None,
     suppress_health_check=list(HealthCheck),
