@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from zlib import crc32
 
@@ -119,6 +120,19 @@ class NewStore:
             folder.close()
         if self._makes_directory:
             fs.remove_path(self._path)
+
+
+@contextmanager
+def new_store(path: Path, home: Home, fs: FileSystem, settings: Settings) -> Iterator[NewStore]:
+    """A copy to be filled: it is a store at the end of the block, or nothing of it is left."""
+    copy = NewStore(path, home, fs)
+    try:
+        copy.make()
+        yield copy
+        copy.finish(settings)
+    except BaseException:
+        copy.remove()
+        raise
 
 
 def _taken(name: str) -> FileExistsError:

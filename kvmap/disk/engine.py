@@ -9,17 +9,16 @@ from zlib import crc32
 
 from kvmap.disk import backup, measure
 from kvmap.disk.compaction import Compactor
+from kvmap.disk.entries import Entries
 from kvmap.disk.fs import FileSystem
 from kvmap.disk.index import Index
 from kvmap.disk.journal import Journal
 from kvmap.disk.loading import Loading
 from kvmap.disk.lookup import Lookup
-from kvmap.disk.manifest import SKIPPED
-from kvmap.disk.opening import Home, undo_batch
+from kvmap.disk.opening import Home, open_shards, undo_batch
 from kvmap.disk.operations import Operations
 from kvmap.disk.reader import Reader
-from kvmap.disk.recognize import check_shard_files
-from kvmap.disk.records import MOST_SEQ, UNTIMED, Entry, deadline, unpack_value
+from kvmap.disk.records import UNTIMED, deadline, unpack_value
 from kvmap.disk.room import Room
 from kvmap.disk.session import Session
 from kvmap.disk.shard import Shard
@@ -28,8 +27,7 @@ from kvmap.disk.steps import BEGUN, Steps
 from kvmap.disk.tuning import Tuning
 from kvmap.disk.writer import Writer
 from kvmap.engine import INF, Changes, Condition, Progress, Seen
-from kvmap.errors import CorruptStoreError
-from kvmap.keys import Key, shown
+from kvmap.keys import Key
 from kvmap.settings import Settings
 from kvmap.stats import Counts, Stats
 from kvmap.turn import Turn
@@ -56,81 +54,42 @@ class DiskEngine:
         self.now = fs.now
         self._home = home
         self._fs = fs
-        self._tuning = tuning
-        self._turn = Turn()
-        self._lock = self._turn.lock
-        self._steps = Steps(self._turn)
-        self._journal = Journal(home.folder)
-        self._shards = Shards(
+        self._turn = turn = Turn()
+        self._lock = turn.lock
+        self._steps = steps = Steps(turn)
+        self._shards = shards = Shards(
             home.folder,
             home.shards,
             home.manifest.shards,
             tuning,
-            self._steps,
+            steps,
             self._before_replace,
             self._check_owner,
             writable=not home.read_only,
         )
-        try:
-            if not home.manifest.emptying:
-                check_shard_files(home.shards, len(home.manifest.shards))
-            recover(home, self._shards)
-            seqs = [
-                0 if shard.open_empty() or shard.known.exact else self._shards.last_seq(shard)
-                for shard in self._shards.all
-            ]
-        except BaseException:
-            self._shards.close()
-            raise
-        last = max(home.manifest.seq, *seqs)
-        if home.manifest.in_use:
-            last = min(last + SKIPPED, MOST_SEQ)
-        self._index = Index(self._shards, self._steps, fs.now, last)
-        self._loading = Loading(
-            self._index, self._shards, self._turn, self._steps, fs.now, home.manifest.seq
-        )
-        self._lookup = Lookup(self._index, self._loading, self._shards, self._turn, self._steps)
-        self._entries = self._index.entries
-        self._maps = self._shards.maps
-        self._compactor = Compactor(self._index, self._shards, self._steps, tuning)
-        self._session = Session(
-            home,
-            self._shards,
-            self._journal,
-            self._index,
-            self._loading,
-            self._compactor,
-            self._steps,
-            tuning,
+        self._maps = shards.maps
+        last = open_shards(home, shards, recover)
+        self._index = index = Index(shards, steps, fs.now, last)
+        self._entries = index.entries
+        self._loading = loading = Loading(index, shards, turn, steps, fs.now, home.manifest.seq)
+        self._lookup = lookup = Lookup(index, loading, shards, turn, steps)
+        self._compactor = compactor = Compactor(index, shards, steps, tuning)
+        journal = Journal(home.folder)
+        self._session = session = Session(
+            home, shards, journal, index, loading, compactor, steps, tuning
         )
         self.settings = home.manifest.settings
-        self._room = Room(self._index, self._shards, self.settings)
-        self._marks = self._room.marks
-        self._writer = Writer(
-            self._index,
-            self._shards,
-            self._journal,
-            self._steps,
-            self._compactor,
-            self._room,
-            tuning,
-            self._session.check_files,
-            sync=sync,
+        self._room = room = Room(index, shards, self.settings)
+        self._marks = room.marks
+        check, check_open = session.check_files, session.check_open
+        self._writer = writer = Writer(
+            index, shards, journal, steps, compactor, room, tuning, check, sync=sync
         )
-        self._operations = Operations(
-            self._index, self._lookup, self._writer, self._room, fs.now, self.settings.ttl
+        self._operations = Operations(index, lookup, writer, room, fs.now, self.settings.ttl)
+        self._reader = reader = Reader(
+            index, loading, lookup, shards, turn, steps, tuning, fs.now, check_open
         )
-        self._reader = Reader(
-            self._index,
-            self._loading,
-            self._lookup,
-            self._shards,
-            self._turn,
-            self._steps,
-            tuning,
-            fs.now,
-            self._session.check_open,
-        )
+        self._named = Entries(index, lookup, reader, shards, room, steps, fs.now, check_open)
         self._purged = 0
         self._committing = False
         """Whether the write that is under way is that of the holder of the turn."""
@@ -170,11 +129,11 @@ class DiskEngine:
         if entry is None:
             if self._index.settled:
                 return None
-            entry = self._find(key)
+            entry = self._named.find(key)
             if entry is None:
                 return None
         if len(entry) > UNTIMED and deadline(entry) <= self.now():
-            self._sweep()
+            self._named.sweep()
             return None
         start, end, seed, crc, number = unpack_value(entry)
         text: bytes = self._maps[number][start:end]
@@ -188,64 +147,32 @@ class DiskEngine:
             self._marks.add(key)
         return text
 
-    def _find(self, key: Any) -> Entry | None:
-        self._session.check_open()
-        entry = self._lookup.find(key)
-        if entry is None:
-            self._session.check_open()  # closed meanwhile
-        return entry
-
-    def _live(self, key: object) -> Entry | None:
-        entry = self._entries.get(key)
-        if entry is None and not self._index.settled:
-            entry = self._find(key)
-        if entry is not None and len(entry) > UNTIMED and deadline(entry) <= self.now():
-            self._sweep()
-            return None
-        return entry
-
-    def _sweep(self) -> None:
-        """Take out what has expired, so that a clock that is set back does not bring it back."""
-        if self._steps.current is None:
-            self._reader.sweep()
-
     def __contains__(self, key: object, /) -> bool:
         entry = self._entries.get(key)
         if entry is None:
-            return not self._index.settled and self._live(key) is not None
-        return len(entry) == UNTIMED or self._live(key) is not None
-
-    def deadline(self, key: Key, /) -> float | None:
-        entry = self._live(key)
-        return None if entry is None else deadline(entry)
-
-    def deadlines(self, keys: Iterable[Key], /) -> list[float | None]:
-        return list(map(self.deadline, keys))
+            return not self._index.settled and self._named.live(key) is not None
+        return len(entry) == UNTIMED or self._named.live(key) is not None
 
     def __len__(self) -> int:
         self._session.check_open()
         return self._reader.count()
 
     def get_many(self, keys: Iterable[Key], /) -> list[bytes | None]:
-        self._session.check_open()
-        wanted = list(keys)
-        texts = self._reader.get_many(wanted)
-        if self._marks is not None:
-            self._marks.update(
-                [key for key, text in zip(wanted, texts, strict=True) if text is not None]
-            )
-        return texts
+        return self._named.get_many(keys)
+
+    def deadline(self, key: Key, /) -> float | None:
+        return self._named.deadline(key)
+
+    def deadlines(self, keys: Iterable[Key], /) -> list[float | None]:
+        return list(map(self._named.deadline, keys))
 
     def keys(self, *, reverse: bool = False) -> Iterator[list[Key]]:
-        self._session.check_open()
         return self._reader.keys(reverse=reverse)
 
     def items(self, *, reverse: bool = False) -> Iterator[tuple[list[Key], list[bytes]]]:
-        self._session.check_open()
         return self._reader.items(reverse=reverse)
 
     def expiring(self, seconds: float, /) -> dict[Key, bytes]:
-        self._session.check_open()
         return self._reader.expiring(seconds)
 
     def peek(self, count: int, /) -> tuple[int | None, list[tuple[Key, bytes]]]:
@@ -255,12 +182,7 @@ class DiskEngine:
         self._session.check_open()
 
     def damaged(self, key: Key, reason: str) -> Exception:
-        entry = self._entries.get(key)
-        if entry is None:
-            return ValueError(f"the value of key {shown(key)}: {reason}")
-        start, _, _, _, number = unpack_value(entry)
-        path = self._shards.all[number].path
-        return CorruptStoreError(path, start, f"the value of key {shown(key)}: {reason}")
+        return self._named.damaged(key, reason)
 
     # Writing
 
@@ -442,9 +364,7 @@ class DiskEngine:
 
     def backup(self, path: Path, progress: Progress | None = None) -> None:
         self._session.check_open()
-        copy = backup.NewStore(path, self._home, self._fs)
-        try:
-            copy.make()
+        with backup.new_store(path, self._home, self._fs, self.settings) as copy:
             self._steps.check_reentry()
             with self._lock:
                 if self._turn.holder is not None:
@@ -453,10 +373,6 @@ class DiskEngine:
                 self._loading.parse_all()
                 self._index.sweep()
                 copy.copy(self._shards, self._entries, self._index.seq, progress)
-            copy.finish(self.settings)
-        except BaseException:
-            copy.remove()
-            raise
 
     def sync(self) -> None:
         self._session.check_open()

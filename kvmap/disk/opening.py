@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
 from kvmap.disk.folder import HINT, JOURNAL, LOCK, NEW, QUARANTINE, SHARDS, Folder
 from kvmap.disk.fs import FileSystem
 from kvmap.disk.journal import is_about, read_journal
-from kvmap.disk.manifest import DEFAULT_SHARDS, NAME, Manifest
+from kvmap.disk.manifest import DEFAULT_SHARDS, NAME, SKIPPED, Manifest
 from kvmap.disk.ownership import NoOwner, Ownership
+from kvmap.disk.recognize import check_shard_files
+from kvmap.disk.records import MOST_SEQ
 from kvmap.disk.shards import Shards
 from kvmap.errors import CorruptStoreError, NotAStoreError
 from kvmap.settings import Change, Settings
@@ -259,3 +262,23 @@ def undo_batch(home: Home, shards: Shards) -> None:
         home.ownership.check()
         home.folder.remove(JOURNAL)
         home.folder.sync()
+
+
+def open_shards(home: Home, shards: Shards, recover: Callable[[Home, Shards], None]) -> int:
+    """Let `recover` finish what a crash has left; return the last sequence number that may be used.
+
+    Raises CorruptStoreError where the shards' files are not those of the manifest; none is open then.
+    """
+    try:
+        if not home.manifest.emptying:
+            check_shard_files(home.shards, len(home.manifest.shards))
+        recover(home, shards)
+        seqs = [
+            0 if shard.open_empty() or shard.known.exact else shards.last_seq(shard)
+            for shard in shards.all
+        ]
+    except BaseException:
+        shards.close()
+        raise
+    last = max(home.manifest.seq, *seqs)
+    return min(last + SKIPPED, MOST_SEQ) if home.manifest.in_use else last

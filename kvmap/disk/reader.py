@@ -81,8 +81,9 @@ class Reader:
         self._check_open()
         return len(self._index.entries)
 
-    def keys(self, *, reverse: bool) -> Iterator[list[Key]]:
+    def keys(self, *, reverse: bool = False) -> Iterator[list[Key]]:
         """The keys in the map's order, in pages."""
+        self._check_open()
         try:
             # From the shards, for whoever reads the values must find them.
             self._loading.parse_all()
@@ -92,8 +93,9 @@ class Reader:
         pages = self._pages(reverse, _Pages(self._tuning))
         return ([key for key, _ in page] for page in pages)
 
-    def items(self, *, reverse: bool) -> Iterator[tuple[list[Key], list[bytes]]]:
+    def items(self, *, reverse: bool = False) -> Iterator[tuple[list[Key], list[bytes]]]:
         """The entries in the map's order, in pages."""
+        self._check_open()
         self._loading.parse_all()
         size = _Pages(self._tuning)
         return self._items(self._pages(reverse, size), size)
@@ -203,8 +205,9 @@ class Reader:
                 for key, entry in zip(names, entries, strict=True)
             ]
 
-    def expiring(self, seconds: float) -> dict[Key, bytes]:
+    def expiring(self, seconds: float, /) -> dict[Key, bytes]:
         """The entries that expire within so many seconds."""
+        self._check_open()
         self._loading.load_all()
         self.sweep()
         self._steps.check_reentry()
@@ -220,7 +223,7 @@ class Reader:
         self._check_open()
         return found
 
-    def peek(self, count: int) -> tuple[int | None, list[tuple[Key, bytes]]]:
+    def peek(self, count: int, /) -> tuple[int | None, list[tuple[Key, bytes]]]:
         """How many entries there are and the first few, where that takes no more than a moment."""
         index = self._index
         if not index.ordered or not index.all_parsed or index.deadlines.soonest <= self._now():

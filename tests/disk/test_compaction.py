@@ -546,3 +546,27 @@ def test_what_was_written_amid_a_compaction_is_synced_after_it(
     d.sync()
     with open_on(disk.copy(Choice("lost"))) as left:
         assert dict(left) == dict(d)
+
+
+def test_purge_compacts_what_is_worn_at_once(disk: Disk) -> None:
+    with open_on(disk, shards=1, tuning=small(300)) as d:
+        d.set_many(dict.fromkeys(range(100), "x" * 100), ttl=10)
+        d["stays"] = 1
+        disk.wait(11)
+        assert d.purge() == 100
+        assert not d.stats().dead_bytes
+
+
+def test_a_shard_that_is_written_and_read_in_turn_is_seldom_mapped(disk: Disk) -> None:
+    fs, maps = Watched(disk), 0
+
+    def count(name: str) -> None:
+        nonlocal maps
+        maps += name == "map"
+
+    fs.before = count
+    with open_on(fs, shards=1) as d:
+        for number in range(200):
+            d["a"] = number
+            assert d["a"] == number
+    assert 1 <= maps <= 5
