@@ -199,6 +199,10 @@ class Loading:
             self._steps.current = Reload(index)
             index.hint = found.coverage
             self._counted_at = -1
+            for shard in self._shards.all:
+                # Also one that was read before has to agree, and nobody reads its map until then.
+                shard.parsed = False
+                shard.unmap()
             # What was found expired so far is in the hint file, and found again.
             index.expired = index.unseen = 0
             index.refill(found.entries)
@@ -216,7 +220,6 @@ class Loading:
             for shard, live in zip(self._shards.all, found.live, strict=True):
                 shard.live = live
                 shard.loaded = True
-                shard.parsed = False  # also one that was read before: it has to agree
             index.note_loaded()
         self._steps.current = before
         return found is not None

@@ -288,6 +288,26 @@ def test_one_that_disagrees_with_a_forged_shard_is_stale(disk: Disk, model: dict
     assert_holds(disk, expected)
 
 
+def test_one_that_disagrees_with_a_shard_that_was_read_before_serves_nothing_wrong(
+    disk: Disk, model: dict[Any, Any]
+) -> None:
+    one, two = [key for key in KEYS[10:40] if bucket(key, 3) == 0][:2]
+
+    def swap(content: dict[str, Any]) -> None:
+        packed = bytearray(base64.b64decode(content["entries"]))
+        first, second = (
+            slice(at * SIZE, (at + 1) * SIZE) for at in map(content["keys"].index, (one, two))
+        )
+        packed[first], packed[second] = packed[second], packed[first]
+        content["entries"] = base64.b64encode(packed).decode()
+
+    disk.put(HINT, _resealed(0, swap)(disk.state()[HINT]))
+    with open_on(disk, tuning=SMALL) as d:
+        assert d[one] == model[one]
+        len(d)
+        assert (d[one], d[two]) == (model[one], model[two])
+
+
 def test_one_that_counts_other_live_bytes_than_its_entries_have_is_stale(
     disk: Disk, model: dict[Any, Any]
 ) -> None:
