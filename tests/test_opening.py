@@ -226,6 +226,15 @@ def test_the_scheme_of_a_servers_url_may_be_in_capitals(
     assert os.listdir() == []
 
 
+@pytest.mark.parametrize("work", [kvmap.verify, kvmap.repair, kvmap.snapshot])
+@pytest.mark.parametrize("url", ["s3://bucket/copy", "redis://127.0.0.1:1/0/copy"])
+def test_what_is_about_files_takes_no_url(work: Any, url: str) -> None:
+    with pytest.raises(ValueError, match="begins a URL"):
+        work(url)
+    with pytest.raises(ValueError, match="path is empty"):
+        work("")
+
+
 @on_disk
 def test_a_backup_goes_to_no_url(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with kvmap.open(path) as d:

@@ -25,6 +25,7 @@ from kvmap.disk.survey import Survey
 from kvmap.disk.tuning import Tuning
 from kvmap.engine import Progress
 from kvmap.settings import Settings
+from kvmap.urls import whole_path
 
 __all__ = ["Quarantined", "Repaired", "repair"]
 
@@ -71,9 +72,10 @@ def repair(
     shard is written anew, up to three times. `progress` is called as
     progress(done_bytes, total_bytes).
 
-    Raises StoreLockedError where the store is open, FileNotFoundError where there is nothing,
-    NotAStoreError for what is no store or was written by a newer kvmap, CorruptStoreError for a link
-    in place of `lock` or `damaged`, LimitError where a shard would grow past 4 GiB, and OSError.
+    Raises ValueError for a URL, StoreLockedError where the store is open, FileNotFoundError where
+    there is nothing, NotAStoreError for what is no store or was written by a newer kvmap,
+    CorruptStoreError for a link in place of `lock` or `damaged`, LimitError where a shard would grow
+    past 4 GiB, and OSError.
 
     >>> import kvmap
     >>> with kvmap.open() as d:
@@ -83,7 +85,7 @@ def repair(
     >>> done.new_manifest, done.records, done.quarantined[0].kept
     (True, 1, 'damaged/kvmap.json.at-0')
     """
-    name = os.path.abspath(os.fspath(path))
+    name = whole_path(path)
     fs = fs or FileSystem()
     Settings(codec=codec)  # for its refusal of another name
     folder = open_store(name, fs)

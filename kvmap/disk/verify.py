@@ -16,6 +16,7 @@ from kvmap.disk.survey import Survey
 from kvmap.disk.view import stop_at_one_moment
 from kvmap.engine import Progress
 from kvmap.errors import CorruptStoreError, HeldError
+from kvmap.urls import whole_path
 
 __all__ = ["Damage", "Report", "ShardReport", "verify"]
 
@@ -35,8 +36,9 @@ def verify(
     O(bytes of the store), and memory for the keys of one shard, or of all where there is a hint file.
     `progress` is called as progress(done_bytes, total_bytes).
 
-    Raises FileNotFoundError where there is nothing, NotAStoreError for what is no store or was
-    written by a newer kvmap, HeldError where the owner changes the files too fast, and OSError.
+    Raises ValueError for a URL, FileNotFoundError where there is nothing, NotAStoreError for what is
+    no store or was written by a newer kvmap, HeldError where the owner changes the files too fast,
+    and OSError.
 
     >>> import kvmap
     >>> with kvmap.open() as d:
@@ -45,7 +47,7 @@ def verify(
     >>> report.ok, report.closed, sum(shard.records for shard in report.shards)
     (True, False, 1)
     """
-    name = os.path.abspath(os.fspath(path))
+    name = whole_path(path)
     fs = fs or FileSystem()
     for _ in range(_TRIES):
         folder = open_store(name, fs)
