@@ -89,7 +89,7 @@ class Compactor:
         """Look through about so many bytes, of one shard after the other."""
         while share > 0 and (shard := self._next()) is not None:
             if may_wait and self._waits():
-                return
+                break
             share = self._try_step(shard, share)
         self.due = self._next() is not None
 

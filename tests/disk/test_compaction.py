@@ -16,6 +16,7 @@ from watched import Watched
 
 import kvmap
 from kvmap.disk.tuning import Tuning
+from kvmap.keys import bucket
 
 SLACK = Tuning().slack_bytes
 SHARD = "shards/00.jsonl"
@@ -458,6 +459,25 @@ def test_what_only_expires_is_compacted_too() -> None:
             if number % 100 == 0:
                 assert len(files(d, disk)[SHARD]) < 25_000
         assert len(d) in (99, 100)
+        check(d, disk)
+
+
+def test_a_compaction_whose_sync_is_under_way_is_ended_by_writes_to_other_shards(
+    disk: Disk,
+) -> None:
+    names = [str(number) for number in range(20)]
+    (large, often, *_), (other, *_) = (
+        [name for name in names if bucket(name, 1) == shard] for shard in (0, 1)
+    )
+    with open_on(disk, shards=2, tuning=small(100)) as d:
+        d[large] = "x" * 1000
+        for number in range(7):
+            d[often] = number
+        d[large] = "y" * 1000
+        assert any(NEW in name for name in disk.state())
+        for number in range(6):
+            d[other] = number
+        assert not any(NEW in name for name in disk.state())
         check(d, disk)
 
 
