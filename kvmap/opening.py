@@ -149,7 +149,7 @@ def open(
     if flag not in ("c", "w", "r", "n"):
         raise ValueError(f"flag must be 'c', 'w', 'r' or 'n', not {flag!r}")
     if not isinstance(limits, (Limits, Default)):
-        raise TypeError(f"limits must be kvmap.Limits, not {limits!r}; Limits() is none")
+        raise TypeError(f"limits must be kvmap.Limits, not {limits!r}; Limits() sets no bound")
     check_seconds(timeout, "timeout")
     _check_mode(mode)
     # What depends on no store is checked here, the rest by `change`; `codecs.make` for its refusals.

@@ -66,11 +66,11 @@ def in_words(message: str) -> str:
 
 
 @contextmanager
-def refusing(what: str = "") -> Iterator[None]:
+def refusing() -> Iterator[None]:
     """Make Refused of a ValueError or TypeError that says what is wrong with the command's words."""
     try:
         yield
     except KVMapError:
         raise
     except (TypeError, ValueError) as error:
-        raise Refused(what + in_words(str(error))) from None
+        raise Refused(in_words(str(error))) from None

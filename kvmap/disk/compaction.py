@@ -192,12 +192,12 @@ class Compactor:
     def _copy_more(self, copy: _Copy, stop: int, share: int) -> int:
         while share > 0 and copy.done < stop:
             size = min(share, self._tuning.step_bytes)
-            for at, data in copy.shard.stretches(copy.done, stop, size):
-                self._look_through(copy, at, data)
-                share -= max(size, len(data))
-                break
-            else:
+            found = next(copy.shard.stretches(copy.done, stop, size), None)
+            if found is None:
                 raise CorruptStoreError(copy.shard.path, copy.done, "the file became shorter")
+            at, data = found
+            self._look_through(copy, at, data)
+            share -= max(size, len(data))
         return share
 
     def _look_through(self, copy: _Copy, at: int, data: bytes) -> None:

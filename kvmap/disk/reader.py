@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from zlib import crc32
 
@@ -177,9 +177,8 @@ class Reader:
         text = self._maps[number][start:end]
         return text if crc32(text, seed) == crc else self._lookup.text(key, entry)
 
-    def get_many(self, wanted: Iterable[Key]) -> list[bytes | None]:
+    def get_many(self, names: Sequence[Key]) -> list[bytes | None]:
         """The text of each of these keys, all of one moment."""
-        names = list(wanted)
         for key in names:
             if key not in self._index.entries and not self._index.settled:
                 self._lookup.find(key)
